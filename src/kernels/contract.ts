@@ -1,0 +1,142 @@
+/**
+ * The arithmetic that a backend owes the rest of the program.
+ *
+ * Guarantees that every backend gives, and that `conformance.case.ts` checks:
+ * - Ops are void and ordered: each sees the results of those called before it. Only `read` waits.
+ * - Sums are accumulated in float32 (or wider), whatever the weights' dtype.
+ * - A row of a result does not depend on how many rows were computed with it, nor on the number of threads.
+ *   With an active set that holds every unit, `product` and `accumulate` give the bits they give without one.
+ * - Shapes are checked (`checks.ts`) before any work; a violation throws and changes nothing.
+ * - No op allocates, once the tensors exist.
+ *
+ * Matrices that pair with units are stored by rows of the unit, so that a skipped unit is a row never read:
+ * `product` reads weight rows [unit outputs], `accumulate` reads rows of the transposed second matrix.
+ * `rows` is always the number of leading rows of the [maxRows, …] activations that the op works on.
+ */
+import type { Dtype, HostArray } from "../tensor/dtype.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+
+export type Activation = "none" | "relu";
+
+/** Where a token's time goes; `mark` books the time since the previous mark. */
+export const phases = ["predictor", "attention", "mlp", "output", "rest"] as const;
+export type Phase = (typeof phases)[number];
+
+/** What a selector returns: for each row, which units to compute. It lives where the tensors live. */
+export interface ActiveSet {
+  /** Number of units there are (neurons, or heads). */
+  readonly units: number;
+  /** i32 [maxRows, units]: row r holds counts[slot, r] unit numbers, strictly ascending; the rest is unspecified. */
+  readonly indices: Tensor;
+  /** i32 [slots, maxRows]: many sets share one tensor, so that one `read` brings all their sizes. */
+  readonly counts: Tensor;
+  /** This set's row of `counts`. */
+  readonly slot: number;
+}
+
+export interface Kernels {
+  readonly name: "reference" | "native";
+  /** The instruction set in use, for example `avx512`; `javascript` on the reference backend. */
+  readonly instructionSet: string;
+  readonly threads: number;
+
+  /** A zero-filled tensor, aligned to 64 bytes where that means something. */
+  allocate(dtype: Dtype, shape: readonly number[]): Tensor;
+  /** Hands `fill` the tensor's bytes (or a staging area for them) to write; the tensor holds them once it resolves. */
+  upload(tensor: Tensor, fill: (bytes: Uint8Array) => void | Promise<void>): Promise<void>;
+  /** Copies `values` to the tensor from element `offset` on, after all ops called before. */
+  write(tensor: Tensor, values: HostArray, offset?: number): void;
+  /** Waits for all ops called before, then fills `into` from element `offset` of the tensor on. */
+  read(tensor: Tensor, into: HostArray, offset?: number): Promise<void>;
+  /** Gives a tensor's memory back. Using it afterwards throws. */
+  free(tensor: Tensor): void;
+  /** Ends the threads and gives all memory back. */
+  dispose(): void;
+
+  /** out[r, :] = table[ids[r], :]. out f32 [maxRows, d], table float [vocab, d], ids i32 [maxRows]. Ids out of range throw. */
+  embedding(out: Tensor, table: Tensor, ids: Tensor, rows: number): void;
+  /** out[r, :] += table[firstRow + r, :]. out f32 [maxRows, d], table float [n, d]. */
+  addRows(out: Tensor, table: Tensor, firstRow: number, rows: number): void;
+  /** out[outRow + r, :] = x[xRow + r, :] for f32 matrices of equal width. */
+  copyRows(out: Tensor, outRow: number, x: Tensor, xRow: number, rows: number): void;
+  /** out[c, r] = x[r, c] for r < rows. x f32 [maxRows, cols], out f32 [≥ cols, rows exactly]. */
+  transpose(out: Tensor, x: Tensor, rows: number): void;
+
+  /** out[r] = (x[r] − mean) / sqrt(variance + epsilon) · weight + bias, over the last axis. f32 throughout; out may be x. */
+  layerNorm(
+    out: Tensor,
+    x: Tensor,
+    weight: Tensor | null,
+    bias: Tensor | null,
+    epsilon: number,
+    rows: number,
+  ): void;
+
+  /**
+   * out[outRow + r, o] = activation(Σ_k x[r, k] · weight[o, k] + bias[o]) for every o of the selected units.
+   * x f32 [maxRows, k], weight float [n, k], bias f32 [n], out f32 [≥ outRow + rows, n].
+   * Unit u stands for the weight rows u·rowsPerUnit … (u+1)·rowsPerUnit − 1; `set` null means all.
+   * Outputs of units outside the set are left as they are.
+   */
+  product(
+    out: Tensor,
+    outRow: number,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | null,
+    activation: Activation,
+    set: ActiveSet | null,
+    rowsPerUnit: number,
+    rows: number,
+  ): void;
+
+  /**
+   * out[r, :] += bias + Σ_i a[r, i] · weight[i, :] over every i of the selected units, in ascending order of i.
+   * a f32 [maxRows, n], weight float [n, d] (the second matrix, transposed), bias f32 [d], out f32 [maxRows, d].
+   */
+  accumulate(
+    out: Tensor,
+    a: Tensor,
+    weight: Tensor,
+    bias: Tensor | null,
+    set: ActiveSet | null,
+    rowsPerUnit: number,
+    rows: number,
+  ): void;
+
+  /**
+   * Causal attention over the cache: row r, at position `position + r`, sees cache rows 0 … position + r.
+   * q and out f32 [maxRows, heads · headDim]; keys, values f32 [capacity, kvHeads · headDim], where heads is a
+   * multiple of kvHeads. Only the selected heads' columns of out are written. Scores are scaled by headDim^−½.
+   */
+  attention(
+    out: Tensor,
+    q: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    heads: ActiveSet | null,
+    headDim: number,
+    position: number,
+    rows: number,
+  ): void;
+
+  /** out[r, u] = L2 norm of x[r, u·width … (u+1)·width − 1]. out f32 [maxRows, units], x f32 [maxRows, units · width]. */
+  unitNorms(out: Tensor, x: Tensor, rows: number): void;
+  /** The k largest of scores[r, :] (ties: the lower unit first; NaN ranks below all). scores f32 [maxRows, units]. */
+  selectTopK(set: ActiveSet, scores: Tensor, k: number, rows: number): void;
+  /** Every unit with scores[r, u] > threshold; NaN is never selected. */
+  selectThreshold(set: ActiveSet, scores: Tensor, threshold: number, rows: number): void;
+  /** out = the units of `set` with values[r, u] > 0 : rows of the second matrix that a ReLU made superfluous are dropped. */
+  refine(out: ActiveSet, set: ActiveSet, values: Tensor, rows: number): void;
+
+  /** out[r, :] = log softmax of x[r, :]. f32 [maxRows, n]; out may be x. */
+  logSoftmax(out: Tensor, x: Tensor, rows: number): void;
+  /** out[r] = index of the largest of x[r, :], the first of equals; NaN never wins. out i32 [maxRows], x f32 [maxRows, n]. */
+  argmax(out: Tensor, x: Tensor, rows: number): void;
+
+  /** Books the time since the previous mark (or `startProfile`) to `phase`. Does nothing outside a profile. */
+  mark(phase: Phase): void;
+  startProfile(): void;
+  /** Seconds per phase since `startProfile`. */
+  stopProfile(): Promise<Record<Phase, number>>;
+}
