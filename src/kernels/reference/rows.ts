@@ -1,0 +1,111 @@
+/** Ops that work on one row at a time: look-ups, copies, norms, softmax, attention. */
+import type { Tensor } from "../../tensor/tensor.ts";
+import type { ActiveSet } from "../contract.ts";
+import { forEachSelected } from "./matrix.ts";
+import { floatsOf, intsOf, RowReader } from "./tensor.ts";
+
+export function embedding(out: Tensor, table: Tensor, ids: Tensor, rows: number): void {
+  const [vocab, d] = table.shape as [number, number];
+  const y = floatsOf(out);
+  const reader = new RowReader(table);
+  for (let r = 0; r < rows; r++) {
+    const id = intsOf(ids)[r]!;
+    if (id < 0 || id >= vocab)
+      throw new RangeError(`embedding: id ${id} is outside the table of ${vocab} rows`);
+    const { values, offset } = reader.seek(id);
+    for (let c = 0; c < d; c++) y[r * d + c] = values[offset + c]!;
+  }
+}
+
+export function addRows(out: Tensor, table: Tensor, firstRow: number, rows: number): void {
+  const d = out.shape[1]!;
+  const y = floatsOf(out);
+  const reader = new RowReader(table);
+  for (let r = 0; r < rows; r++) {
+    const { values, offset } = reader.seek(firstRow + r);
+    for (let c = 0; c < d; c++) y[r * d + c]! += values[offset + c]!;
+  }
+}
+
+export function copyRows(out: Tensor, outRow: number, x: Tensor, xRow: number, rows: number): void {
+  const d = x.shape[1]!;
+  floatsOf(out).set(floatsOf(x).subarray(xRow * d, (xRow + rows) * d), outRow * d);
+}
+
+export function layerNorm(
+  out: Tensor,
+  x: Tensor,
+  weight: Tensor | null,
+  bias: Tensor | null,
+  epsilon: number,
+  rows: number,
+): void {
+  const d = x.shape[1]!;
+  const y = floatsOf(out);
+  const input = floatsOf(x);
+  const w = weight && floatsOf(weight);
+  const b = bias && floatsOf(bias);
+  for (let start = 0; start < rows * d; start += d) {
+    let mean = 0;
+    for (let i = 0; i < d; i++) mean += input[start + i]!;
+    mean /= d;
+    let variance = 0;
+    for (let i = 0; i < d; i++) variance += (input[start + i]! - mean) ** 2;
+    const scale = 1 / Math.sqrt(variance / d + epsilon);
+    for (let i = 0; i < d; i++)
+      y[start + i] = (input[start + i]! - mean) * scale * (w ? w[i]! : 1) + (b ? b[i]! : 0);
+  }
+}
+
+export function logSoftmax(out: Tensor, x: Tensor, rows: number): void {
+  const n = x.shape[1]!;
+  const y = floatsOf(out);
+  const input = floatsOf(x);
+  for (let start = 0; start < rows * n; start += n) {
+    let max = Number.NEGATIVE_INFINITY;
+    for (let i = 0; i < n; i++) max = Math.max(max, input[start + i]!);
+    let sum = 0;
+    for (let i = 0; i < n; i++) sum += Math.exp(input[start + i]! - max);
+    const logSum = max + Math.log(sum);
+    for (let i = 0; i < n; i++) y[start + i] = input[start + i]! - logSum;
+  }
+}
+
+export function attention(
+  out: Tensor,
+  q: Tensor,
+  keys: Tensor,
+  values: Tensor,
+  heads: ActiveSet | null,
+  headDim: number,
+  position: number,
+  rows: number,
+): void {
+  const width = q.shape[1]!;
+  const kvWidth = keys.shape[1]!;
+  const headCount = width / headDim;
+  const group = width / kvWidth;
+  const y = floatsOf(out);
+  const [query, k, v] = [floatsOf(q), floatsOf(keys), floatsOf(values)];
+  const weights = new Float64Array(position + rows);
+  for (let r = 0; r < rows; r++)
+    forEachSelected(heads, 1, headCount, r, (head) => {
+      const start = r * width + head * headDim;
+      const kvStart = Math.floor(head / group) * headDim;
+      const visible = position + r + 1;
+      let max = Number.NEGATIVE_INFINITY;
+      for (let t = 0; t < visible; t++) {
+        let dot = 0;
+        for (let i = 0; i < headDim; i++) dot += query[start + i]! * k[t * kvWidth + kvStart + i]!;
+        weights[t] = dot / Math.sqrt(headDim);
+        max = Math.max(max, weights[t]!);
+      }
+      let sum = 0;
+      for (let t = 0; t < visible; t++) sum += weights[t] = Math.exp(weights[t]! - max);
+      for (let i = 0; i < headDim; i++) {
+        let mixed = 0;
+        for (let t = 0; t < visible; t++) mixed += weights[t]! * v[t * kvWidth + kvStart + i]!;
+        y[start + i] = mixed / sum;
+      }
+    });
+}

@@ -1,0 +1,89 @@
+/** From scores to active sets. */
+import type { Tensor } from "../../tensor/tensor.ts";
+import type { ActiveSet } from "../contract.ts";
+import { floatsOf, intsOf } from "./tensor.ts";
+
+function setCount(set: ActiveSet, row: number, count: number): void {
+  intsOf(set.counts)[set.slot * set.counts.shape[1]! + row] = count;
+}
+
+function getCount(set: ActiveSet, row: number): number {
+  return intsOf(set.counts)[set.slot * set.counts.shape[1]! + row]!;
+}
+
+export function selectTopK(set: ActiveSet, scores: Tensor, k: number, rows: number): void {
+  const units = set.units;
+  const values = floatsOf(scores);
+  const indices = intsOf(set.indices);
+  for (let r = 0; r < rows; r++) {
+    const key = (unit: number): number => {
+      const score = values[r * units + unit]!;
+      return Number.isNaN(score) ? Number.NEGATIVE_INFINITY : score;
+    };
+    const isNaNAt = (unit: number): number => (Number.isNaN(values[r * units + unit]!) ? 1 : 0);
+    const order = Array.from({ length: units }, (_, unit) => unit).sort((a, b) => {
+      const [x, y] = [key(a), key(b)];
+      return x !== y ? (x > y ? -1 : 1) : isNaNAt(a) - isNaNAt(b) || a - b;
+    });
+    const best = order.slice(0, k).sort((a, b) => a - b);
+    indices.set(best, r * units);
+    setCount(set, r, best.length);
+  }
+}
+
+export function selectThreshold(set: ActiveSet, scores: Tensor, threshold: number, rows: number): void {
+  const values = floatsOf(scores);
+  const indices = intsOf(set.indices);
+  for (let r = 0; r < rows; r++) {
+    const start = r * set.units;
+    let count = 0;
+    for (let unit = 0; unit < set.units; unit++)
+      if (values[start + unit]! > threshold) indices[start + count++] = unit;
+    setCount(set, r, count);
+  }
+}
+
+export function refine(out: ActiveSet, set: ActiveSet, values: Tensor, rows: number): void {
+  const a = floatsOf(values);
+  const from = intsOf(set.indices);
+  const to = intsOf(out.indices);
+  for (let r = 0; r < rows; r++) {
+    const start = r * set.units;
+    const candidates = getCount(set, r);
+    let count = 0;
+    for (let s = 0; s < candidates; s++) {
+      const unit = from[start + s]!;
+      if (a[start + unit]! > 0) to[start + count++] = unit;
+    }
+    setCount(out, r, count);
+  }
+}
+
+export function unitNorms(out: Tensor, x: Tensor, rows: number): void {
+  const units = out.shape[1]!;
+  const width = x.shape[1]! / units;
+  const y = floatsOf(out);
+  const input = floatsOf(x);
+  for (let u = 0; u < rows * units; u++) {
+    let sum = 0;
+    for (let i = 0; i < width; i++) sum += input[u * width + i]! ** 2;
+    y[u] = Math.sqrt(sum);
+  }
+}
+
+export function argmax(out: Tensor, x: Tensor, rows: number): void {
+  const n = x.shape[1]!;
+  const input = floatsOf(x);
+  for (let r = 0; r < rows; r++) {
+    let best = 0;
+    let bestValue = Number.NEGATIVE_INFINITY;
+    for (let i = 0; i < n; i++) {
+      const value = input[r * n + i]!;
+      if (value > bestValue) {
+        best = i;
+        bestValue = value;
+      }
+    }
+    intsOf(out)[r] = best;
+  }
+}
