@@ -1,0 +1,138 @@
+/** Scores documents: perplexity under a selector, and how far it strays from the dense model. */
+import type { Engine } from "../load.ts";
+import { blockRows, feed } from "../models/feed.ts";
+import type { ModelState } from "../models/model.ts";
+import { denseSelector } from "../sparsity/dense.ts";
+import type { Selector } from "../sparsity/selector.ts";
+import { Tally } from "../sparsity/tally.ts";
+import { type BytesPerToken, bytesPerToken } from "./bytes.ts";
+import { type Fidelity, MeasuringSelector } from "./measure.ts";
+
+/**
+ * The protocol: ids start with the beginning-of-sequence id, which is not scored; every document is scored alone, in a
+ * window of max_position_embeddings ids; every position runs under the selector.
+ */
+export interface Score {
+  readonly selector: Selector["kind"];
+  readonly documents: number;
+  readonly scoredIds: number;
+  /** exp of the mean negative log likelihood per scored id. */
+  readonly perplexity: number;
+  readonly densePerplexity: number;
+  /** Mean over scored positions of KL(dense ‖ selector), in nats. */
+  readonly kl: number;
+  /** Share of scored positions where the most likely id is the dense model's. */
+  readonly top1Agreement: number;
+  readonly mlp: Fidelity;
+  readonly heads: Fidelity;
+  readonly bytesPerToken: BytesPerToken;
+  /** Negative log likelihood of each document under the selector, in nats. */
+  readonly nllPerDocument: readonly number[];
+  /** Share of neurons above zero per layer. */
+  readonly activeNeuronShare: readonly number[];
+}
+
+export interface ScoreOptions {
+  onProgress?: ((ids: number, total: number) => void) | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+interface Comparison {
+  nll: number;
+  denseNll: number;
+  kl: number;
+  agreements: number;
+}
+
+/** Adds up one row: log probabilities under the selector (`p`) and dense (`q`), of `vocab` ids from `start` on. */
+function compareRow(
+  p: Float32Array,
+  q: Float32Array,
+  start: number,
+  vocab: number,
+  target: number,
+  sums: Comparison,
+) {
+  let kl = 0;
+  let [best, denseBest] = [start, start];
+  for (let i = start; i < start + vocab; i++) {
+    const dense = q[i]!;
+    kl += Math.exp(dense) * (dense - p[i]!);
+    if (dense > q[denseBest]!) denseBest = i;
+    if (p[i]! > p[best]!) best = i;
+  }
+  sums.kl += kl;
+  sums.nll -= p[start + target]!;
+  sums.denseNll -= q[start + target]!;
+  if (best === denseBest) sums.agreements += 1;
+}
+
+/**
+ * Scores documents under `selector`, running the dense model beside it on the same ids.
+ * @param documents ids of each document, at most max_position_embeddings of them
+ */
+export async function score(
+  engine: Engine,
+  documents: readonly Int32Array[],
+  selector: Selector,
+  options: ScoreOptions = {},
+): Promise<Score> {
+  const { model, kernels } = engine;
+  const { vocabSize, layers, maxPositions } = model.shape;
+  const longest = documents.reduce((max, ids) => Math.max(max, ids.length), 1);
+  const state = model.createState(Math.min(longest, maxPositions), blockRows);
+  const denseState = model.createState(state.capacity, blockRows);
+  const measured = new MeasuringSelector(kernels, selector, model.shape);
+  const tally = new Tally(state.sets);
+  const p = new Float32Array(state.maxRows * vocabSize);
+  const q = new Float32Array(state.maxRows * vocabSize);
+  const sums: Comparison = { nll: 0, denseNll: 0, kl: 0, agreements: 0 };
+  const nllPerDocument: number[] = [];
+  const total = documents.reduce((sum, ids) => sum + ids.length, 0);
+  let done = 0;
+
+  const logProbabilities = async (from: ModelState, rows: number, into: Float32Array) => {
+    kernels.logSoftmax(from.logits, from.logits, rows);
+    await kernels.read(from.logits, into.subarray(0, rows * vocabSize));
+  };
+  try {
+    for (const ids of documents) {
+      const before = sums.nll;
+      state.position = 0;
+      denseState.position = 0;
+      const afterBlock = async (start: number, rows: number): Promise<void> => {
+        await logProbabilities(state, rows, p);
+        await tally.add(kernels, rows);
+        await measured.add(state, rows);
+        model.forward(denseState, ids.subarray(start, start + rows), denseSelector, "all");
+        await logProbabilities(denseState, rows, q);
+        for (let r = 0; r < rows; r++) {
+          const target = ids[start + r + 1];
+          if (target !== undefined) compareRow(p, q, r * vocabSize, vocabSize, target, sums);
+        }
+        done += rows;
+        options.onProgress?.(done, total);
+      };
+      await feed(model, state, ids, measured, "all", afterBlock, options.signal);
+      nllPerDocument.push(sums.nll - before);
+    }
+    const scoredIds = total - documents.length;
+    return {
+      selector: selector.kind,
+      documents: documents.length,
+      scoredIds,
+      perplexity: Math.exp(sums.nll / scoredIds),
+      densePerplexity: Math.exp(sums.denseNll / scoredIds),
+      kl: sums.kl / scoredIds,
+      top1Agreement: sums.agreements / scoredIds,
+      ...measured.result(state, tally),
+      bytesPerToken: bytesPerToken(model, selector, tally),
+      nllPerDocument,
+      activeNeuronShare: Array.from({ length: layers }, (_, layer) => measured.trueDensity(layer)),
+    };
+  } finally {
+    measured.dispose();
+    state.dispose();
+    denseState.dispose();
+  }
+}

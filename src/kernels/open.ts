@@ -1,0 +1,29 @@
+/** Chooses a backend. The only file that knows them all; each is imported when it is asked for. */
+import type { Kernels } from "./contract.ts";
+
+export const backends = ["native", "reference"] as const;
+export type Backend = (typeof backends)[number];
+
+export interface OpenKernelsOptions {
+  /** Default: native, or the reference backend where the addon is absent (said through `onNotice`). */
+  backend?: Backend | undefined;
+  /** Threads of the native backend; default: what the machine offers. */
+  threads?: number | undefined;
+  /** Instruction set of the native backend; default: the best the machine has. */
+  instructionSet?: string | undefined;
+  onNotice?: ((sentence: string) => void) | undefined;
+}
+
+/** @throws NativeUnavailableError when the native backend is asked for by name and cannot be had */
+export async function openKernels(options: OpenKernelsOptions = {}): Promise<Kernels> {
+  const { openReference } = await import("./reference/reference.ts");
+  if (options.backend === "reference") return openReference();
+  const { openNative, NativeUnavailableError } = await import("./native/native.ts");
+  try {
+    return openNative({ threads: options.threads, instructionSet: options.instructionSet });
+  } catch (error) {
+    if (options.backend === "native" || !(error instanceof NativeUnavailableError)) throw error;
+    options.onNotice?.(`${error.message} Using the reference backend, which is much slower.`);
+    return openReference();
+  }
+}

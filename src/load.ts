@@ -1,0 +1,204 @@
+/** Folder on disk → an engine: tokenizer, model, kernels, selectors. The only place where the parts are wired together. */
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import type { Kernels } from "./kernels/contract.ts";
+import { type OpenKernelsOptions, openKernels } from "./kernels/open.ts";
+import { blockRows } from "./models/feed.ts";
+import type { Model } from "./models/model.ts";
+import { loadOpt } from "./models/opt.ts";
+import { createRng } from "./sampling/rng.ts";
+import { type Bundle, type BundleModel, bundleFileName, loadBundle } from "./sparsity/bundle.ts";
+import { denseSelector } from "./sparsity/dense.ts";
+import { randomScorer, staticScorer } from "./sparsity/fixed.ts";
+import { oracleScorer } from "./sparsity/oracle.ts";
+import { densityPolicy, type Policy, uniformPolicy } from "./sparsity/policy.ts";
+import { predictedScorer } from "./sparsity/predictor.ts";
+import { ScoredSelector, type Scorer, type Selector, type SelectorKind } from "./sparsity/selector.ts";
+import { openTokenizer, type Tokenizer } from "./text/tokenizer.ts";
+import { ConfigError, UsageError } from "./util/errors.ts";
+import { openWeights } from "./weights/index.ts";
+
+/** The model that comes with the package. */
+export const bundledModel = fileURLToPath(new URL("../models/stories-4m", import.meta.url));
+
+export interface LoadOptions extends OpenKernelsOptions {
+  /** The bundle's file; default: `dejavu-bundle.safetensors` in the model's folder. */
+  bundle?: string | undefined;
+  onProgress?: ((done: number, total: number) => void) | undefined;
+}
+
+export interface SelectorOptions {
+  /** The same share of neurons in every layer, instead of the bundle's policy. In (0, 1]. */
+  mlpDensity?: number | undefined;
+  /** The same share of heads in every layer, instead of the bundle's policy. In (0, 1]. */
+  headDensity?: number | undefined;
+  /** Of the random selector. */
+  seed?: number | undefined;
+}
+
+export interface Engine {
+  readonly folder: string;
+  readonly model: Model;
+  readonly tokenizer: Tokenizer;
+  readonly kernels: Kernels;
+  readonly bundleFile: string;
+  /** What a bundle must state to be accepted; its hash is computed on first use. */
+  identity(): Promise<BundleModel>;
+  /**
+   * The bundle, loaded on first use.
+   * @throws BundleError, WeightsError when it is missing or does not belong to this model
+   */
+  bundle(): Promise<Bundle>;
+  /** Makes a selector; `predicted` and `static` need the bundle. Dispose of it after use. */
+  selector(kind: SelectorKind, options?: SelectorOptions): Promise<Selector>;
+  dispose(): void;
+  [Symbol.dispose](): void;
+}
+
+const loaders: Readonly<Record<string, typeof loadOpt>> = { opt: loadOpt };
+
+async function readConfig(file: string): Promise<unknown> {
+  let text: string;
+  try {
+    text = await readFile(file, "utf8");
+  } catch (cause) {
+    throw new ConfigError(`${file}: cannot be read: a model folder needs a config.json`, { cause });
+  }
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw new ConfigError(`${file}: not JSON: ${(cause as Error).message}`, { cause });
+  }
+}
+
+function loaderFor(config: unknown, file: string): typeof loadOpt {
+  const type = (config as { model_type?: unknown } | null)?.model_type;
+  const loader = typeof type === "string" && Object.hasOwn(loaders, type) ? loaders[type] : undefined;
+  if (loader === undefined)
+    throw new ConfigError(
+      `${file}: model_type ${JSON.stringify(type)} is not supported; supported: ${Object.keys(loaders).join(", ")}`,
+    );
+  return loader;
+}
+
+function checkDensity(name: string, value: number | undefined): void {
+  if (value !== undefined && !(value > 0 && value <= 1))
+    throw new UsageError(`${name} is ${value}; a density is above 0 and at most 1`);
+}
+
+/** The policy a selector runs: the densities asked for, else the bundle's. */
+async function policyFor(engine: Engine, kind: SelectorKind, options: SelectorOptions): Promise<Policy> {
+  const { mlpDensity, headDensity } = options;
+  checkDensity("mlp density", mlpDensity);
+  checkDensity("head density", headDensity);
+  const { layers, heads, ffnDim } = engine.model.shape;
+  const dense = { kind: "dense" } as const;
+  if (kind === "oracle") {
+    const trueSet = { kind: "threshold", threshold: 0 } as const;
+    const neurons = mlpDensity === undefined ? trueSet : densityPolicy(mlpDensity, ffnDim);
+    return uniformPolicy(
+      layers,
+      headDensity === undefined ? dense : densityPolicy(headDensity, heads),
+      neurons,
+    );
+  }
+  const isExplicit = mlpDensity !== undefined || headDensity !== undefined;
+  if (isExplicit)
+    // A density given for one kind of unit leaves the other dense: a curve shows one cause at a time.
+    return uniformPolicy(
+      layers,
+      densityPolicy(headDensity ?? 1, heads),
+      densityPolicy(mlpDensity ?? 1, ffnDim),
+    );
+  const { policy, calibration } = (await engine.bundle()).metadata;
+  if (kind === "predicted") return policy;
+  // Static and random have no logits to compare with a threshold: they get the mean set size that it had.
+  const sized = (unit: "heads" | "neurons", units: number) =>
+    policy[unit].map((layer, l) =>
+      layer.kind === "dense" ? layer : densityPolicy(calibration[unit][l]!.density, units),
+    );
+  return { attention: policy.attention, heads: sized("heads", heads), neurons: sized("neurons", ffnDim) };
+}
+
+async function scorerFor(
+  engine: Engine,
+  kind: Exclude<SelectorKind, "dense">,
+  seed: number,
+): Promise<Scorer> {
+  const { kernels, model } = engine;
+  switch (kind) {
+    case "oracle":
+      return oracleScorer;
+    case "predicted":
+      return predictedScorer(kernels, (await engine.bundle()).predictors, blockRows);
+    case "static":
+      return staticScorer(kernels, (await engine.bundle()).statistics, blockRows);
+    case "random": {
+      const rng = createRng(seed);
+      const { heads, ffnDim } = model.shape;
+      return randomScorer(kernels, { heads, neurons: ffnDim }, blockRows, () => rng.next());
+    }
+    default:
+      return kind satisfies never;
+  }
+}
+
+/**
+ * Opens a model folder in Hugging Face's layout: config.json, safetensors weights, tokenizer files.
+ * @throws ConfigError, WeightsError, TokenizerError naming the file and what is wrong with it
+ */
+export async function load(folder: string = bundledModel, options: LoadOptions = {}): Promise<Engine> {
+  const configFile = join(folder, "config.json");
+  const config = await readConfig(configFile);
+  const loader = loaderFor(config, configFile);
+  const tokenizer = await openTokenizer(folder);
+  const weights = await openWeights(folder);
+  const kernels = await openKernels(options).catch(async (error: unknown) => {
+    await weights.close();
+    throw error;
+  });
+  let model: Model;
+  try {
+    model = await loader(kernels, weights, config, configFile, options.onProgress);
+  } catch (error) {
+    kernels.dispose();
+    throw error;
+  } finally {
+    await weights.close();
+  }
+  return createEngine(folder, options.bundle ?? join(folder, bundleFileName), model, tokenizer);
+}
+
+function createEngine(folder: string, bundleFile: string, model: Model, tokenizer: Tokenizer): Engine {
+  const { kernels, shape } = model;
+  let identity: Promise<BundleModel> | undefined;
+  let bundle: Promise<Bundle> | undefined;
+  const identify = async (): Promise<BundleModel> => {
+    const weights = await openWeights(folder);
+    try {
+      const { modelType, layers, hiddenSize, heads, ffnDim } = shape;
+      return { sha256: await weights.sha256(), modelType, layers, hiddenSize, heads, ffnDim };
+    } finally {
+      await weights.close();
+    }
+  };
+  const engine: Engine = {
+    folder,
+    model,
+    tokenizer,
+    kernels,
+    bundleFile,
+    identity: () => (identity ??= identify()),
+    bundle: () => (bundle ??= engine.identity().then((id) => loadBundle(kernels, bundleFile, id))),
+    async selector(kind, selectorOptions = {}) {
+      if (kind === "dense") return denseSelector;
+      const policy = await policyFor(engine, kind, selectorOptions);
+      const scorer = await scorerFor(engine, kind, selectorOptions.seed ?? 0);
+      return new ScoredSelector(kind, kernels, scorer, policy);
+    },
+    dispose: () => kernels.dispose(),
+    [Symbol.dispose]: () => kernels.dispose(),
+  };
+  return engine;
+}

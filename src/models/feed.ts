@@ -1,0 +1,32 @@
+/** Runs a list of ids through a model in blocks: the one loop behind prompts, evaluation and capture. */
+import type { Selector } from "../sparsity/selector.ts";
+import { createBreather } from "../util/breathe.ts";
+import type { Model, ModelState } from "./model.ts";
+
+/** Rows of a block: enough for matrix products to run at full speed, few enough for scratch memory to stay small. */
+export const blockRows = 64;
+
+/**
+ * Appends `ids` to the sequence in blocks of at most `state.maxRows`.
+ * @param outputs `last` computes logits of the very last id only
+ * @param afterBlock called with the index of a block's first id and its number of rows, before the next block starts
+ * @throws the signal's reason, between blocks
+ */
+export async function feed(
+  model: Model,
+  state: ModelState,
+  ids: Int32Array,
+  selector: Selector,
+  outputs: "last" | "all" | "none",
+  afterBlock?: (start: number, rows: number) => Promise<void>,
+  signal?: AbortSignal,
+): Promise<void> {
+  const breathe = createBreather(signal);
+  for (let start = 0; start < ids.length; start += state.maxRows) {
+    const block = ids.subarray(start, start + state.maxRows);
+    const isLast = start + block.length === ids.length;
+    model.forward(state, block, selector, outputs === "last" && !isLast ? "none" : outputs);
+    await afterBlock?.(start, block.length);
+    await breathe();
+  }
+}

@@ -1,0 +1,226 @@
+/**
+ * OPT (Zhang et al. 2022): learned positions, pre- or post-norm blocks, ReLU MLP, biases throughout.
+ * One forward serves dense, sparse, oracle and capture: what is computed is the selector's affair.
+ */
+import type { Kernels } from "../kernels/contract.ts";
+import { attend } from "../layers/attention.ts";
+import { Block, type BlockBuffers, type Norm } from "../layers/block.ts";
+import { computeAll } from "../layers/compute-all.ts";
+import { feedForward } from "../layers/mlp.ts";
+import { ActiveSets } from "../sparsity/active-set.ts";
+import type { Selector } from "../sparsity/selector.ts";
+import { byteLength, elementCount, type Tensor } from "../tensor/tensor.ts";
+import type { Weights } from "../weights/index.ts";
+import type { Model, ModelShape, ModelState, WeightBytes } from "./model.ts";
+import { type OptConfig, parseOptConfig } from "./opt-config.ts";
+import { loadOptWeights, type OptWeights, positionOffset } from "./opt-weights.ts";
+
+/** LayerNorm's epsilon is PyTorch's default; OPT's config does not state one. */
+const epsilon = 1e-5;
+
+/** Buffers and cache of one sequence. Allocated once; a forward allocates nothing. */
+class OptState implements ModelState {
+  position = 0;
+  readonly capacity: number;
+  readonly maxRows: number;
+  readonly sets: ActiveSets;
+  readonly block: Block;
+  readonly keys: readonly Tensor[]; // [layers] of f32 [capacity, hidden_size]
+  readonly values: readonly Tensor[]; // [layers] of f32 [capacity, hidden_size]
+  readonly ids: Tensor; // i32 [maxRows]
+  readonly embedded: Tensor; // f32 [maxRows, word_embed_proj_dim]
+  readonly final: Tensor; // f32 [maxRows, hidden_size]
+  readonly last: Tensor; // f32 [1, hidden_size]
+  readonly projected: Tensor; // f32 [maxRows, word_embed_proj_dim]
+  readonly logits: Tensor; // f32 [maxRows, vocab_size]
+  readonly buffers: BlockBuffers;
+  readonly #kernels: Kernels;
+  readonly #owned: Tensor[] = [];
+
+  constructor(kernels: Kernels, config: OptConfig, shape: ModelShape, capacity: number, maxRows: number) {
+    const { hiddenSize: d, ffnDim, vocabSize, layers, heads, headDim } = shape;
+    const make = (...extents: number[]): Tensor => {
+      const tensor = kernels.allocate("f32", extents);
+      this.#owned.push(tensor);
+      return tensor;
+    };
+    this.#kernels = kernels;
+    this.capacity = capacity;
+    this.maxRows = maxRows;
+    this.keys = Array.from({ length: layers }, () => make(capacity, d));
+    this.values = Array.from({ length: layers }, () => make(capacity, d));
+    this.ids = kernels.allocate("i32", [maxRows]);
+    this.#owned.push(this.ids);
+    this.embedded = make(maxRows, config.word_embed_proj_dim);
+    this.projected = make(maxRows, config.word_embed_proj_dim);
+    this.final = make(maxRows, d);
+    this.last = make(1, d);
+    this.logits = make(maxRows, vocabSize);
+    this.buffers = {
+      residual: make(maxRows, d),
+      attentionInput: [make(maxRows, d), make(maxRows, d)],
+      mlpInput: make(maxRows, d),
+      query: make(maxRows, d),
+      attended: make(maxRows, d),
+      activations: make(maxRows, ffnDim),
+      all: { attended: null, norms: null, activations: null },
+    };
+    this.sets = new ActiveSets(kernels, layers, heads, ffnDim, maxRows);
+    this.block = new Block(kernels, headDim, this.buffers, this.sets, computeAll);
+  }
+
+  dispose(): void {
+    const { attended, norms, activations } = this.buffers.all;
+    for (const tensor of [...this.#owned, attended, norms, activations])
+      if (tensor !== null) this.#kernels.free(tensor);
+    this.sets.free(this.#kernels);
+  }
+}
+
+class OptModel implements Model {
+  readonly shape: ModelShape;
+  readonly kernels: Kernels;
+  readonly parameters: number;
+  readonly bytes: number;
+  readonly weightBytes: WeightBytes;
+  readonly dtype: string;
+  readonly #config: OptConfig;
+  readonly #weights: OptWeights;
+
+  constructor(kernels: Kernels, config: OptConfig, weights: OptWeights) {
+    this.kernels = kernels;
+    this.#config = config;
+    this.#weights = weights;
+    this.shape = {
+      modelType: "opt",
+      layers: config.num_hidden_layers,
+      hiddenSize: config.hidden_size,
+      heads: config.num_attention_heads,
+      headDim: config.hidden_size / config.num_attention_heads,
+      ffnDim: config.ffn_dim,
+      vocabSize: config.vocab_size,
+      maxPositions: config.max_position_embeddings,
+    };
+    this.parameters = weights.all.reduce((sum, tensor) => sum + elementCount(tensor.shape), 0);
+    this.bytes = weights.all.reduce((sum, tensor) => sum + byteLength(tensor), 0);
+    this.dtype = weights.blocks[0]!.fc1.weight.dtype;
+    this.weightBytes = this.#accountBytes();
+  }
+
+  /** A dense token reads every weight once, but of the two tables one row each (the output layer reads all of its own). */
+  #accountBytes(): WeightBytes {
+    const { embedTokens, embedPositions, blocks, output } = this.#weights;
+    const { fc1, fc2Transposed, query, outputTransposed } = blocks[0]!;
+    const rowBytes = (tensor: Tensor) => byteLength(tensor) / tensor.shape[0]!;
+    const { layers, heads, headDim, ffnDim } = this.shape;
+    const perHead = headDim * (rowBytes(query.weight) + rowBytes(outputTransposed.weight));
+    const perNeuron = rowBytes(fc1.weight);
+    const perActive = rowBytes(fc2Transposed.weight);
+    const tables = byteLength(embedPositions) + (output === embedTokens ? 0 : byteLength(embedTokens));
+    const rows = rowBytes(embedPositions) + rowBytes(embedTokens);
+    const selectable = layers * (heads * perHead + ffnDim * (perNeuron + perActive));
+    return { always: this.bytes - tables + rows - selectable, perHead, perNeuron, perActive };
+  }
+
+  createState(capacity: number, maxRows: number): OptState {
+    if (!Number.isInteger(capacity) || capacity < 1 || capacity > this.shape.maxPositions)
+      throw new RangeError(
+        `capacity ${capacity} is outside 1 … ${this.shape.maxPositions} (max_position_embeddings)`,
+      );
+    return new OptState(this.kernels, this.#config, this.shape, capacity, Math.min(maxRows, capacity));
+  }
+
+  forward(anyState: ModelState, ids: Int32Array, selector: Selector, outputs: "last" | "all" | "none"): void {
+    const state = anyState as OptState;
+    const { kernels } = this;
+    const { blocks } = this.#weights;
+    const { block, buffers, position } = state;
+    const rows = ids.length;
+    if (rows < 1 || rows > state.maxRows || position + rows > state.capacity)
+      throw new RangeError(
+        `${rows} ids at position ${position}: at most ${state.maxRows} rows, ${state.capacity} positions`,
+      );
+    const preNorm = this.#config.do_layer_norm_before;
+
+    this.#embed(state, ids);
+    block.position = position;
+    block.rows = rows;
+    for (let layer = 0; layer < blocks.length; layer++) {
+      const weights = blocks[layer]!;
+      block.enter(layer, weights, state.keys[layer]!, state.values[layer]!);
+      this.#enterSublayer(block.attentionInput(), buffers.residual, weights.attentionNorm, rows);
+      attend(block, selector);
+      if (!preNorm) this.#norm(buffers.residual, buffers.residual, weights.attentionNorm, rows);
+      this.#enterSublayer(buffers.mlpInput, buffers.residual, weights.mlpNorm, rows);
+      block.mlpInputIsReady();
+      feedForward(block, selector);
+      if (!preNorm) this.#norm(buffers.residual, buffers.residual, weights.mlpNorm, rows);
+      kernels.mark("rest");
+    }
+    state.position += rows;
+    if (outputs !== "none") this.#output(state, rows, outputs === "last");
+  }
+
+  dispose(): void {
+    for (const tensor of this.#weights.all) this.kernels.free(tensor);
+  }
+
+  /** residual = token embedding (projected where it is narrower) + position embedding. */
+  #embed(state: OptState, ids: Int32Array): void {
+    const { kernels } = this;
+    const { embedTokens, embedPositions, projectIn } = this.#weights;
+    const { residual } = state.buffers;
+    kernels.write(state.ids, ids);
+    if (projectIn === null) kernels.embedding(residual, embedTokens, state.ids, ids.length);
+    else {
+      kernels.embedding(state.embedded, embedTokens, state.ids, ids.length);
+      kernels.product(residual, 0, state.embedded, projectIn, null, "none", null, 1, ids.length);
+    }
+    kernels.addRows(residual, embedPositions, state.position + positionOffset, ids.length);
+  }
+
+  /** A sub-layer's input: the normed residual before it (pre-norm), or the residual as it is (post-norm). */
+  #enterSublayer(input: Tensor, residual: Tensor, norm: Norm, rows: number): void {
+    if (this.#config.do_layer_norm_before) this.#norm(input, residual, norm, rows);
+    else this.kernels.copyRows(input, 0, residual, 0, rows);
+    this.kernels.mark("rest");
+  }
+
+  #norm(out: Tensor, x: Tensor, norm: Norm, rows: number): void {
+    this.kernels.layerNorm(out, x, norm.weight, norm.bias, epsilon, rows);
+  }
+
+  #output(state: OptState, rows: number, lastOnly: boolean): void {
+    const { kernels } = this;
+    const { finalNorm, projectOut, output } = this.#weights;
+    const { residual } = state.buffers;
+    const count = lastOnly ? 1 : rows;
+    let x = residual;
+    if (lastOnly) {
+      kernels.copyRows(state.last, 0, residual, rows - 1, 1);
+      x = state.last;
+    }
+    if (finalNorm !== null) {
+      this.#norm(state.final, x, finalNorm, count);
+      x = state.final;
+    }
+    if (projectOut !== null) {
+      kernels.product(state.projected, 0, x, projectOut, null, "none", null, 1, count);
+      x = state.projected;
+    }
+    kernels.product(state.logits, 0, x, output, null, "none", null, 1, count);
+    kernels.mark("output");
+  }
+}
+
+/** Checks the config, then the checkpoint against it, then reads the weights. */
+export async function loadOpt(
+  kernels: Kernels,
+  weights: Weights,
+  configJson: unknown,
+  configFile: string,
+  onTensor: (done: number, total: number) => void = () => {},
+): Promise<Model> {
+  const config = parseOptConfig(configJson, configFile);
+  return new OptModel(kernels, config, await loadOptWeights(kernels, weights, config, onTensor));
+}

@@ -1,0 +1,100 @@
+/** The question that a block asks before it runs: which of your units shall I compute? */
+import type { ActiveSet, Kernels } from "../kernels/contract.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+import type { LayerPolicy, Policy } from "./policy.ts";
+
+export const selectorKinds = ["dense", "predicted", "oracle", "static", "random"] as const;
+export type SelectorKind = (typeof selectorKinds)[number];
+
+export type UnitKind = "heads" | "neurons";
+
+/**
+ * The tensors that a predictor may read, each as the block's projections read it (after the layer norm, in a pre-norm
+ * model): `mlp-input` is what fc1 of this block reads (no lookahead), `attention-input` what its q, k, v read (half a
+ * block ahead of the MLP), `previous-block` what q, k, v of the block before read (a block ahead).
+ */
+export const sources = ["mlp-input", "attention-input", "previous-block"] as const;
+export type Source = (typeof sources)[number];
+
+/** What a selector sees of the block that asks. All tensors are f32 with `rows` valid leading rows. */
+export interface BlockView {
+  readonly layer: number;
+  /** Position of the first row in its sequence. */
+  readonly position: number;
+  readonly rows: number;
+  /** The set to fill for this block. */
+  set(unit: UnitKind): ActiveSet;
+  /** A source tensor [maxRows, hidden_size]; throws if the block does not have it yet. */
+  source(source: Source): Tensor;
+  /** L2 norm of every head's output [maxRows, heads], by computing all heads. */
+  headNorms(): Tensor;
+  /** Every neuron's activation, after the ReLU [maxRows, ffn_dim], by computing all of them. */
+  activations(): Tensor;
+}
+
+export interface Selector {
+  readonly kind: SelectorKind | "capture";
+  /** Bytes of its own weights that it reads for every token: the predictors'. An oracle's own cost is not counted. */
+  readonly bytesPerToken: Readonly<Record<UnitKind, number>>;
+  /** The heads to compute; null means all. Called once per block, before attention. */
+  heads(block: BlockView): ActiveSet | null;
+  /** The neurons to compute; null means all. Called once per block, before the MLP. */
+  neurons(block: BlockView): ActiveSet | null;
+  dispose(): void;
+}
+
+/** Gives every unit of a block a score; the policy decides how many of the best are computed. */
+export interface Scorer {
+  /** f32 [maxRows, units] */
+  scores(unit: UnitKind, block: BlockView): Tensor;
+  /** Bytes of weights that scoring the units of `layer` reads. */
+  bytes(unit: UnitKind, layer: number): number;
+  dispose(): void;
+}
+
+/** A selector that ranks units by a scorer and cuts by a policy: oracle, predicted, static and random are its scorers. */
+export class ScoredSelector implements Selector {
+  readonly kind: SelectorKind;
+  readonly policy: Policy;
+  readonly bytesPerToken: Readonly<Record<UnitKind, number>>;
+  readonly #kernels: Kernels;
+  readonly #scorer: Scorer;
+
+  constructor(kind: SelectorKind, kernels: Kernels, scorer: Scorer, policy: Policy) {
+    this.kind = kind;
+    this.policy = policy;
+    this.#kernels = kernels;
+    this.#scorer = scorer;
+    const bytes = (unit: UnitKind) =>
+      policy[unit].reduce(
+        (sum, { kind }, layer) => sum + (kind === "dense" ? 0 : scorer.bytes(unit, layer)),
+        0,
+      );
+    this.bytesPerToken = { heads: bytes("heads"), neurons: bytes("neurons") };
+  }
+
+  heads(block: BlockView): ActiveSet | null {
+    return this.#select("heads", this.policy.heads[block.layer]!, block);
+  }
+
+  neurons(block: BlockView): ActiveSet | null {
+    return this.#select("neurons", this.policy.neurons[block.layer]!, block);
+  }
+
+  dispose(): void {
+    this.#scorer.dispose();
+  }
+
+  #select(unit: UnitKind, policy: LayerPolicy, block: BlockView): ActiveSet | null {
+    if (policy.kind === "dense") return null;
+    const set = block.set(unit);
+    const scores = this.#scorer.scores(unit, block);
+    if (policy.kind === "topK") this.#kernels.selectTopK(set, scores, policy.k, block.rows);
+    else this.#kernels.selectThreshold(set, scores, policy.threshold, block.rows);
+    this.#kernels.mark("predictor");
+    return set;
+  }
+}
+
+/** What selectors without weights of their own read. */
+export const noBytes: Readonly<Record<UnitKind, number>> = { heads: 0, neurons: 0 };

@@ -1,0 +1,49 @@
+/** Sums up how many units forwards computed: densities, and the bytes that follow from them. */
+import type { Kernels } from "../kernels/contract.ts";
+import { type ActiveSets, type SetKind, setKinds } from "./active-set.ts";
+
+export class Tally {
+  /** Tokens counted. */
+  rows = 0;
+  readonly #sets: ActiveSets;
+  readonly #counts: Int32Array;
+  readonly #sums: Float64Array; // [3 · layers] units computed
+
+  constructor(sets: ActiveSets) {
+    this.#sets = sets;
+    this.#counts = new Int32Array(sets.counts.shape[0]! * sets.maxRows);
+    this.#sums = new Float64Array(sets.counts.shape[0]!);
+  }
+
+  /** Adds the first `rows` rows of the last forward. */
+  async add(kernels: Kernels, rows: number): Promise<void> {
+    const { layers, maxRows, units, used } = this.#sets;
+    await kernels.read(this.#sets.counts, this.#counts);
+    for (let slot = 0; slot < this.#sums.length; slot++) {
+      if (used[slot] === 0) {
+        this.#sums[slot]! += rows * units[setKinds[Math.floor(slot / layers)]!];
+        continue;
+      }
+      for (let r = 0; r < rows; r++) this.#sums[slot]! += this.#counts[slot * maxRows + r]!;
+    }
+    this.rows += rows;
+  }
+
+  /** Mean number of units that a token computed in a layer. */
+  mean(kind: SetKind, layer: number): number {
+    return this.rows === 0 ? 0 : this.total(kind, layer) / this.rows;
+  }
+
+  /** Units computed in a layer, all tokens together. */
+  total(kind: SetKind, layer: number): number {
+    return this.#sums[setKinds.indexOf(kind) * this.#sets.layers + layer]!;
+  }
+
+  /** Share of units computed, over all layers; 1 before anything was counted. */
+  density(kind: SetKind): number {
+    if (this.rows === 0) return 1;
+    let sum = 0;
+    for (let layer = 0; layer < this.#sets.layers; layer++) sum += this.mean(kind, layer);
+    return sum / (this.#sets.layers * this.#sets.units[kind]);
+  }
+}

@@ -1,0 +1,102 @@
+/** Reads a layer's captured rows and splits them by document into training and held-out rows. */
+import type { Source, UnitKind } from "../sparsity/selector.ts";
+import { WeightsError } from "../util/errors.ts";
+import { openSafetensors, type Weights } from "../weights/index.ts";
+import { captureMetadata, captureMetadataKey, layerFile } from "./capture.ts";
+
+/** One problem of predicting units from a source: rows of inputs and of targets, the held-out ones apart. */
+export interface Rows {
+  readonly width: number; // hidden_size
+  readonly units: number;
+  readonly inputs: Uint16Array; // binary16 bits [rows, width]
+  /** 1 where the unit belongs to the true set. */
+  isActive(row: number, unit: number): boolean;
+  /** Row numbers. Documents whose number is 19 modulo 20 are held out: 95 to 5, by document. */
+  readonly train: Int32Array;
+  readonly heldOut: Int32Array;
+}
+
+const heldOutEvery = 20;
+export const isHeldOut = (document: number): boolean => document % heldOutEvery === heldOutEvery - 1;
+
+async function open(folder: string, layer: number, modelSha256: string): Promise<Weights> {
+  const file = layerFile(folder, layer);
+  const weights = await openSafetensors(file);
+  const parsed = captureMetadata.safeParse(JSON.parse(weights.metadata.get(captureMetadataKey) ?? "null"));
+  const reason = !parsed.success
+    ? "is not a capture that this program can read"
+    : parsed.data.modelSha256 !== modelSha256
+      ? `was captured from other weights (${parsed.data.modelSha256.slice(0, 12)}…)`
+      : parsed.data.layer !== layer
+        ? `is of layer ${parsed.data.layer}, not ${layer}`
+        : null;
+  if (reason === null) return weights;
+  await weights.close();
+  throw new WeightsError({ file, reason, remedy: "Capture anew." });
+}
+
+async function readBytes(weights: Weights, name: string): Promise<Uint8Array> {
+  const { begin, end } = weights.tensors.get(name)!;
+  const bytes = new Uint8Array(end - begin);
+  await weights.read(name, bytes);
+  return bytes;
+}
+
+/** Marks each row's `k` largest norms; ties go to the lower head. */
+function topHeads(norms: Float32Array, heads: number, k: number): Uint8Array {
+  const marks = new Uint8Array(norms.length);
+  for (let start = 0; start < norms.length; start += heads) {
+    const row = norms.subarray(start, start + heads);
+    const order = Array.from(row.keys()).sort((a, b) => row[b]! - row[a]! || a - b);
+    for (const head of order.slice(0, k)) marks[start + head] = 1;
+  }
+  return marks;
+}
+
+/**
+ * Loads what a predictor of `unit` in `layer` learns from.
+ * @param units number of heads or neurons
+ * @param headShare heads count as true when they are among this share of the largest output norms (Deja Vu's label)
+ */
+export async function loadRows(
+  folder: string,
+  layer: number,
+  unit: UnitKind,
+  units: number,
+  source: Source,
+  modelSha256: string,
+  headShare: number,
+): Promise<Rows> {
+  const labels = await open(folder, layer, modelSha256);
+  const inputLayer = source === "previous-block" ? layer - 1 : layer;
+  const inputFile = inputLayer === layer ? labels : await open(folder, inputLayer, modelSha256);
+  try {
+    const inputName = source === "mlp-input" ? "mlp_input" : "attention_input";
+    const width = inputFile.tensors.get(inputName)!.shape[1]!;
+    const inputs = new Uint16Array((await readBytes(inputFile, inputName)).buffer);
+    const document = new Int32Array((await readBytes(labels, "document")).buffer);
+    const split = { train: [] as number[], heldOut: [] as number[] };
+    document.forEach((number, row) => split[isHeldOut(number) ? "heldOut" : "train"].push(row));
+    const shared = {
+      width,
+      inputs,
+      train: Int32Array.from(split.train),
+      heldOut: Int32Array.from(split.heldOut),
+    };
+    if (unit === "heads") {
+      const norms = new Float32Array((await readBytes(labels, "head_norm")).buffer);
+      const marks = topHeads(norms, units, Math.max(1, Math.floor(units * headShare)));
+      return { ...shared, units, isActive: (row, u) => marks[row * units + u] === 1 };
+    }
+    const bits = await readBytes(labels, "active");
+    const stride = labels.tensors.get("active")!.shape[1]!;
+    return {
+      ...shared,
+      units,
+      isActive: (row, u) => ((bits[row * stride + (u >> 3)]! >> (u & 7)) & 1) === 1,
+    };
+  } finally {
+    await labels.close();
+    if (inputFile !== labels) await inputFile.close();
+  }
+}
