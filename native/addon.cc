@@ -1,0 +1,168 @@
+/** The door: everything JavaScript may call, typed on its side by src/kernels/native/addon-types.ts. */
+#include <napi.h>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+#include <memory>
+#include <stdexcept>
+#include <vector>
+
+#include "isa/cpu.h"
+#include "probe.h"
+#include "queue.h"
+
+namespace {
+
+using dejavu::Dtype;
+using dejavu::Matrix;
+using dejavu::Queue;
+
+/** Raised with every change of this surface or of the command list; the other side refuses any other number. */
+constexpr int surfaceVersion = 1;
+constexpr size_t alignment = 64;
+
+/** Big pages save address look-ups when rows are gathered; where they are not to be had nothing changes. */
+void preferHugePages([[maybe_unused]] uint8_t* data, [[maybe_unused]] size_t bytes) {
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+  constexpr uintptr_t page = 4096;
+  uintptr_t start = (reinterpret_cast<uintptr_t>(data) + page - 1) & ~(page - 1);
+  uintptr_t end = (reinterpret_cast<uintptr_t>(data) + bytes) & ~(page - 1);
+  if (bytes >= (4u << 20)) madvise(reinterpret_cast<void*>(start), end - start, MADV_HUGEPAGE);
+#endif
+}
+
+class Engine : public Napi::ObjectWrap<Engine> {
+ public:
+  static Napi::Function define(Napi::Env env) {
+    return DefineClass(env, "Engine",
+                       {InstanceMethod<&Engine::add>("add"), InstanceMethod<&Engine::remove>("remove"),
+                        InstanceMethod<&Engine::run>("run"), InstanceMethod<&Engine::seconds>("seconds"),
+                        InstanceMethod<&Engine::readBandwidth>("readBandwidth"),
+                        InstanceMethod<&Engine::dispose>("dispose")});
+  }
+
+  /** new Engine(instructionSet, threads, commands) */
+  explicit Engine(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Engine>(info) {
+    std::string wanted = info[0].As<Napi::String>();
+    const dejavu::Table* const* table = dejavu::usableTables();
+    while (*table && wanted != (*table)->name) table++;
+    if (!*table) throw Napi::Error::New(info.Env(), "this machine cannot run " + wanted);
+    Napi::Int32Array commands = info[2].As<Napi::Int32Array>();
+    commands_ = Napi::Persistent(commands);
+    words_ = commands.Data();
+    capacity_ = commands.ElementLength();
+    queue_ = std::make_unique<Queue>(**table, info[1].As<Napi::Number>().Int32Value());
+    napi_add_env_cleanup_hook(info.Env(), stopThreads, this);
+    hooked_ = true;
+  }
+
+  ~Engine() override { close(Env()); }
+
+ private:
+  /** Runs when the environment ends, by process exit or with a worker thread: no thread may outlive it. */
+  static void stopThreads(void* self) {
+    Engine* engine = static_cast<Engine*>(self);
+    engine->hooked_ = false;
+    if (engine->queue_) engine->queue_->pool().stop();
+  }
+
+  void close(Napi::Env env) {
+    if (hooked_) napi_remove_env_cleanup_hook(env, stopThreads, this);
+    hooked_ = false;
+    queue_.reset();
+  }
+
+  Queue& queue(const Napi::CallbackInfo& info) {
+    if (!queue_) throw Napi::Error::New(info.Env(), "the kernels have been disposed of");
+    return *queue_;
+  }
+
+  /** add(buffer, bytes, dtype, rows, columns) → id; writes the aligned offset into word 0 of the command list. */
+  Napi::Value add(const Napi::CallbackInfo& info) {
+    Queue& queue = this->queue(info);
+    Napi::ArrayBuffer buffer = info[0].As<Napi::ArrayBuffer>();
+    size_t bytes = static_cast<size_t>(info[1].As<Napi::Number>().Int64Value());
+    Matrix matrix{nullptr, static_cast<Dtype>(info[2].As<Napi::Number>().Int32Value()),
+                  info[3].As<Napi::Number>().Int64Value(), info[4].As<Napi::Number>().Int64Value()};
+    constexpr size_t sizes[] = {4, 2, 2, 4, 1};
+    size_t type = static_cast<size_t>(matrix.dtype);
+    uint8_t* data = static_cast<uint8_t*>(buffer.Data());
+    if (type > 4 || matrix.rows < 0 || matrix.columns < 0 || buffer.ByteLength() < bytes + alignment ||
+        static_cast<size_t>(matrix.rows) * static_cast<size_t>(matrix.columns) * sizes[type] != bytes)
+      throw Napi::Error::New(info.Env(), "a tensor does not fit its memory");
+    size_t offset = -reinterpret_cast<uintptr_t>(data) % alignment;
+    matrix.data = data + offset;
+    preferHugePages(data + offset, bytes);
+    int32_t id = queue.add(matrix);
+    if (buffers_.size() <= static_cast<size_t>(id)) buffers_.resize(static_cast<size_t>(id) + 1);
+    buffers_[static_cast<size_t>(id)] = Napi::Persistent(buffer.As<Napi::Object>());
+    words_[0] = static_cast<int32_t>(offset);
+    return Napi::Number::New(info.Env(), id);
+  }
+
+  void remove(const Napi::CallbackInfo& info) {
+    int32_t id = info[0].As<Napi::Number>().Int32Value();
+    guarded(info, [&] { queue(info).remove(id); });
+    buffers_[static_cast<size_t>(id)].Reset();
+  }
+
+  /** run(length): executes the first `length` words of the command list. */
+  void run(const Napi::CallbackInfo& info) {
+    uint32_t length = info[0].As<Napi::Number>().Uint32Value();
+    if (length > capacity_) throw Napi::Error::New(info.Env(), "the command list is longer than its buffer");
+    guarded(info, [&] { queue(info).run(words_, length); });
+  }
+
+  Napi::Value seconds(const Napi::CallbackInfo& info) {
+    Napi::Float64Array result = Napi::Float64Array::New(info.Env(), dejavu::phaseCount);
+    for (size_t i = 0; i < dejavu::phaseCount; i++) result[i] = queue(info).seconds()[i];
+    return result;
+  }
+
+  Napi::Value readBandwidth(const Napi::CallbackInfo& info) {
+    size_t bytes = static_cast<size_t>(info[0].As<Napi::Number>().Int64Value());
+    double rate = 0;
+    guarded(info, [&] { rate = dejavu::readBandwidth(queue(info), bytes, info[1].As<Napi::Number>().DoubleValue()); });
+    return Napi::Number::New(info.Env(), rate);
+  }
+
+  void dispose(const Napi::CallbackInfo& info) {
+    close(info.Env());
+    buffers_.clear();
+  }
+
+  template <class Body>
+  static void guarded(const Napi::CallbackInfo& info, Body body) {
+    try {
+      body();
+    } catch (const Napi::Error&) {
+      throw;
+    } catch (const std::exception& error) {
+      throw Napi::Error::New(info.Env(), error.what());
+    }
+  }
+
+  std::unique_ptr<Queue> queue_;
+  bool hooked_ = false;
+  Napi::Reference<Napi::Int32Array> commands_;
+  int32_t* words_ = nullptr;
+  size_t capacity_ = 0;
+  std::vector<Napi::ObjectReference> buffers_;  // by tensor id: they keep the memory alive
+};
+
+Napi::Object initialize(Napi::Env env, Napi::Object exports) {
+  Napi::Array sets = Napi::Array::New(env);
+  uint32_t count = 0;
+  for (const dejavu::Table* const* table = dejavu::usableTables(); *table; table++)
+    sets.Set(count++, Napi::String::New(env, (*table)->name));
+  exports.Set("surfaceVersion", Napi::Number::New(env, surfaceVersion));
+  exports.Set("instructionSets", sets);
+  exports.Set("Engine", Engine::define(env));
+  return exports;
+}
+
+}  // namespace
+
+NODE_API_MODULE(dejavu, initialize)

@@ -1,0 +1,89 @@
+/** AVX2 with FMA and F16C: 8 lanes, 16 registers. */
+#include <immintrin.h>
+
+#include <cstdint>
+
+#define DEJAVU_ISA avx2
+#include "../kernels/table.h"
+
+namespace dejavu::DEJAVU_ISA {
+namespace {
+
+/** Loading 8 words from 8 - n on gives a mask of the first n lanes. */
+alignas(64) const int32_t lanesOn[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
+
+struct V {
+  using F = __m256;
+  static constexpr int lanes = 8;
+  static constexpr int wide = 4;   // weight rows of a tile for one x row
+  static constexpr int tileX = 2;  // x rows of a tile of 4 weight rows
+
+  static F zero() { return _mm256_setzero_ps(); }
+  static F broadcast(float v) { return _mm256_set1_ps(v); }
+  static F load(const float* p) { return _mm256_loadu_ps(p); }
+  static F load(const Half* p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p)); }
+  static F load(const Brain* p) { return widen(_mm_loadu_si128((const __m128i*)p)); }
+  static F loadTail(const float* p, int n) { return _mm256_maskload_ps(p, first(n)); }
+  static F loadTail(const Half* p, int n) { return _mm256_cvtph_ps(tail16(p, n)); }
+  static F loadTail(const Brain* p, int n) { return widen(tail16(p, n)); }
+  static void store(float* p, F v) { _mm256_storeu_ps(p, v); }
+  static void storeTail(float* p, F v, int n) { _mm256_maskstore_ps(p, first(n), v); }
+
+  static F add(F a, F b) { return _mm256_add_ps(a, b); }
+  static F sub(F a, F b) { return _mm256_sub_ps(a, b); }
+  static F mul(F a, F b) { return _mm256_mul_ps(a, b); }
+  static F fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
+  /** b where either is NaN. */
+  static F max(F a, F b) { return _mm256_max_ps(a, b); }
+  static F min(F a, F b) { return _mm256_min_ps(a, b); }
+
+  /** Tree: halves, pairs two apart, the last pair. `sum4` gives the same bits for four vectors at once. */
+  static float sum(F v) {
+    __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+  }
+  static void sum4(const F* v, float* out) {
+    F s01 = add(_mm256_permute2f128_ps(v[0], v[1], 0x20), _mm256_permute2f128_ps(v[0], v[1], 0x31));
+    F s23 = add(_mm256_permute2f128_ps(v[2], v[3], 0x20), _mm256_permute2f128_ps(v[2], v[3], 0x31));
+    F d = add(_mm256_shuffle_ps(s01, s23, 0x44), _mm256_shuffle_ps(s01, s23, 0xee));
+    d = add(d, _mm256_permute_ps(d, 0xb1));  // lanes 0, 2, 4, 6: the sums of v[0], v[2], v[1], v[3]
+    __m128 t = _mm_shuffle_ps(_mm256_castps256_ps128(d), _mm256_extractf128_ps(d, 1), 0x88);
+    _mm_storeu_ps(out, _mm_permute_ps(t, 0xd8));
+  }
+
+  /** 2^n for the integer n in the low bits of `n + 1.5 * 2^23`. */
+  static F pow2(F shifted) {
+    __m256i n = _mm256_slli_epi32(_mm256_castps_si256(shifted), 23);
+    return _mm256_castsi256_ps(_mm256_add_epi32(n, _mm256_set1_epi32(127 << 23)));
+  }
+
+  static uint32_t greater(F a, F b) { return (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ)); }
+  static uint32_t equal(F a, F b) { return (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_EQ_OQ)); }
+  static uint32_t atLeast(F a, F b) { return (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GE_OQ)); }
+  /** Appends base + i for every set bit i; `out` has room for that many and no more. */
+  static int append(int32_t* out, int32_t base, uint32_t bits) {
+    int count = 0;
+    for (; bits; bits &= bits - 1) out[count++] = base + __builtin_ctz(bits);
+    return count;
+  }
+  static void prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T1); }
+
+ private:
+  static __m256i first(int n) { return _mm256_loadu_si256((const __m256i*)(lanesOn + 8 - n)); }
+  static F widen(__m128i v) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(v), 16)); }
+  static __m128i tail16(const void* p, int n) {
+    alignas(16) uint16_t padded[8] = {};
+    for (int i = 0; i < n; i++) padded[i] = ((const uint16_t*)p)[i];
+    return _mm_load_si128((const __m128i*)padded);
+  }
+};
+
+}  // namespace
+}  // namespace dejavu::DEJAVU_ISA
+
+#include "../kernels/all.h"
+
+namespace dejavu {
+const Table avx2Table = DEJAVU_ISA::makeTable("avx2");
+}

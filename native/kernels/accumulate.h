@@ -1,0 +1,114 @@
+/**
+ * accumulate: out += bias + Σ_i a_i · weight[i]. A column's chain starts at the bias, takes i in ascending order, and is
+ * added to out at the end; between the steps it waits in scratch, which changes no bit.
+ */
+#pragma once
+#include "common.h"
+
+namespace dejavu::DEJAVU_ISA {
+namespace {
+
+inline void startChain(float* total, const float* bias, int64_t columns) {
+  for (int64_t c = 0; c < columns; c++) total[c] = bias ? bias[c] : 0.0f;
+}
+
+inline void addChain(float* out, const float* total, int64_t columns) {
+  for (int64_t c = 0; c < columns; c++) out[c] += total[c];
+}
+
+template <int W, bool ahead, class T>
+inline void accumulateStep(const AccumulateJob& job, float* total, const float* a, int64_t first, int64_t columns,
+                           Cursor& at, const Cursor& end) {
+  const T* rows[W];
+  const T* next[W] = {};
+  float factor[W];
+  for (int r = 0; r < W; r++) {
+    int64_t index = at.next();
+    rows[r] = (const T*)job.weight + index * job.d + first;
+    factor[r] = a[index];
+  }
+  if constexpr (ahead) {
+    Cursor later = at;
+    for (int r = 0; r < W; r++)
+      next[r] = later.slot < end.slot ? (const T*)job.weight + later.next() * job.d + first : rows[r];
+  }
+  addScaled<W, ahead>(total, rows, factor, columns, next);
+}
+
+template <class T>
+void accumulateRows(const void* data, int64_t chunk, float* total) {
+  const AccumulateJob& job = *(const AccumulateJob*)data;
+  int64_t row = chunk / job.chunks, first = chunk % job.chunks * job.chunkColumns;
+  int64_t columns = smaller(job.chunkColumns, job.d - first), count = selectedRows(job.set, row);
+  const float* a = job.a + row * job.n;
+  startChain(total, job.bias ? job.bias + first : nullptr, columns);
+  Cursor at(job.set, row, 0), end(job.set, row, count);
+  int64_t i = 0;
+  for (; i + 4 <= count; i += 4) accumulateStep<4, true, T>(job, total, a, first, columns, at, end);
+  for (; i < count; i++) accumulateStep<1, false, T>(job, total, a, first, columns, at, end);
+  addChain(job.out + row * job.d + first, total, columns);
+}
+
+constexpr int tileColumns = V::tileX == 4 ? 3 : 2;  // vectors
+
+/** X rows by C vectors of chains in registers, over `depth` weight rows. */
+template <int X, int C, class T>
+inline void accumulateTile(float* total, const float* a, const T* weight, int64_t n, int64_t d, int64_t depth) {
+  F acc[X * C];
+  UNROLL for (int r = 0; r < X; r++)
+    UNROLL for (int c = 0; c < C; c++) acc[r * C + c] = V::load(total + r * chainColumns + c * lanes);
+  for (int64_t i = 0; i < depth; i++) {
+    F w[C];
+    UNROLL for (int c = 0; c < C; c++) w[c] = V::load(weight + i * d + c * lanes);
+    UNROLL for (int r = 0; r < X; r++) {
+      F f = V::broadcast(a[r * n + i]);
+      UNROLL for (int c = 0; c < C; c++) acc[r * C + c] = V::fma(f, w[c], acc[r * C + c]);
+    }
+  }
+  UNROLL for (int r = 0; r < X; r++)
+    UNROLL for (int c = 0; c < C; c++) V::store(total + r * chainColumns + c * lanes, acc[r * C + c]);
+}
+
+/** X rows of chains, `columns` wide, over `depth` weight rows. */
+template <int X, class T>
+inline void accumulateStrip(float* total, const float* a, const T* weight, const AccumulateJob& job, int64_t columns,
+                            int64_t depth) {
+  int64_t c = 0;
+  for (; c + tileColumns * lanes <= columns; c += tileColumns * lanes)
+    accumulateTile<X, tileColumns>(total + c, a, weight + c, job.n, job.d, depth);
+  for (; c + lanes <= columns; c += lanes) accumulateTile<X, 1>(total + c, a, weight + c, job.n, job.d, depth);
+  if (c == columns) return;
+  for (int64_t i = 0; i < depth; i++)
+    for (int r = 0; r < X; r++) {
+      const T* row = weight + i * job.d + c;
+      addScaled<1, false>(total + r * chainColumns + c, &row, a + r * job.n + i, columns - c, &row);
+    }
+}
+
+template <class T>
+void accumulateTiles(const void* data, int64_t chunk, float* scratch) {
+  const AccumulateJob& job = *(const AccumulateJob*)data;
+  constexpr int X = V::tileX;
+  constexpr int64_t depthStep = 64;  // weight rows that stay in L1 while all x rows pass
+  int64_t firstRow = chunk / job.chunks * chainRows, rows = smaller(chainRows, job.rows - firstRow);
+  int64_t first = chunk % job.chunks * job.chunkColumns, last = smaller(first + job.chunkColumns, job.d);
+  for (; first < last; first += chainColumns) {
+    int64_t columns = smaller(chainColumns, last - first);
+    for (int64_t r = 0; r < rows; r++)
+      startChain(scratch + r * chainColumns, job.bias ? job.bias + first : nullptr, columns);
+    for (int64_t i = 0; i < job.n; i += depthStep) {
+      int64_t depth = smaller(depthStep, job.n - i), r = 0;
+      const T* weight = (const T*)job.weight + i * job.d + first;
+      const float* a = job.a + firstRow * job.n + i;
+      for (; r + X <= rows; r += X)
+        accumulateStrip<X>(scratch + r * chainColumns, a + r * job.n, weight, job, columns, depth);
+      for (; r < rows; r++)
+        accumulateStrip<1>(scratch + r * chainColumns, a + r * job.n, weight, job, columns, depth);
+    }
+    for (int64_t r = 0; r < rows; r++)
+      addChain(job.out + (firstRow + r) * job.d + first, scratch + r * chainColumns, columns);
+  }
+}
+
+}  // namespace
+}  // namespace dejavu::DEJAVU_ISA

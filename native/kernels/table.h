@@ -1,0 +1,101 @@
+/**
+ * What a kernel is to the rest of the addon: a function that does one chunk of a job. Plain data only: this header is
+ * compiled with and without AVX, and must leave no inline code that a linker could take from the wrong object file.
+ */
+#pragma once
+#include <cstdint>
+
+namespace dejavu {
+
+struct Half {
+  uint16_t bits;
+};
+struct Brain {
+  uint16_t bits;
+};
+
+/** The numbers of `dtypes` in addon-types.ts. The first three are weight types and index the arrays of `Table`. */
+enum class Dtype : int32_t { f32, f16, bf16, i32, u8 };
+constexpr int weightTypes = 3;
+
+/** Columns of an accumulation chunk come in multiples of this, so that all vector widths divide it. */
+constexpr int64_t columnStep = 64;
+/** Shape of the blocks of the many-row product: x rows, weight rows, and the part of k that stays in L1. */
+constexpr int64_t blockRows = 64, blockWeights = 16, blockDepth = 512;
+/** Shape of the blocks of the many-row accumulation: x rows and columns of the chains kept in scratch. */
+constexpr int64_t chainRows = 64, chainColumns = 192;
+
+/** Which units each row computes; `indices` null means all of them. */
+struct Units {
+  const int32_t* indices;  // [rows, units]
+  int32_t* counts;         // [rows]
+  int64_t units;
+  int64_t perUnit;  // weight rows that one unit stands for
+};
+
+struct ProductJob {
+  float* out;          // [rows, n]
+  const float* x;      // [rows, k]
+  const void* weight;  // [n, k]
+  const float* bias;   // [n] or null
+  Units set;
+  int64_t rows, n, k;
+  bool relu;
+  int64_t chunkRows;  // weight rows of a chunk
+  int64_t chunks;     // chunks of one x row (or of one block of x rows)
+};
+
+struct AccumulateJob {
+  float* out;          // [rows, d]
+  const float* a;      // [rows, n]
+  const void* weight;  // [n, d]
+  const float* bias;   // [d] or null
+  Units set;
+  int64_t rows, n, d;
+  int64_t chunkColumns;  // a multiple of columnStep
+  int64_t chunks;        // chunks of one row (or of one block of rows)
+};
+
+struct AttentionJob {
+  float* out;           // [rows, heads * headDim]
+  const float* q;       // [rows, heads * headDim]
+  const float* keys;    // [capacity, kvHeads * headDim]
+  const float* values;  // [capacity, kvHeads * headDim]
+  Units set;
+  int64_t heads, kvHeads, headDim, position, rows;
+};
+
+/** Ops that treat one row of x at a time; what the other fields mean is said at each kernel. */
+struct RowsJob {
+  float* out;
+  const float* x;  // [rows, columns]
+  const void* table;
+  const float* weight;
+  const float* bias;
+  const int32_t* ids;
+  Units set;   // written by selectors; read by `refine`
+  Units from;  // what `refine` starts from
+  int64_t rows, columns;
+  int64_t k;  // selectTopK: how many; unitNorms: width of a unit; transpose: row length of out
+  float number;
+  int64_t chunkRows;
+};
+
+using Kernel = void (*)(const void* job, int64_t chunk, float* scratch);
+
+struct Table {
+  const char* name;
+  Kernel productRows[weightTypes];      // chunk = (row, weight rows): any set, one x row at a time
+  Kernel productTiles[weightTypes];     // chunk = (block of x rows, weight rows): no set
+  Kernel accumulateRows[weightTypes];   // chunk = (row, columns): any set
+  Kernel accumulateTiles[weightTypes];  // chunk = (block of rows, columns): no set
+  Kernel embedding[weightTypes];
+  Kernel addRows[weightTypes];
+  Kernel attention;  // chunk = (row, head)
+  Kernel transpose, layerNorm, unitNorms, selectTopK, selectThreshold, refine, logSoftmax, argmax;  // chunk = rows
+  Kernel readSum;  // adds up `columns` floats of x from chunk * columns on: the read probe
+};
+
+extern const Table portableTable, avx2Table, avx512Table, neonTable;
+
+}  // namespace dejavu

@@ -1,0 +1,95 @@
+/**
+ * The tensors of one backend and the execution of its command list. A command is its opcode followed by a fixed number of
+ * 32-bit words: tensor numbers (-1 for none), integers, and the bits of floats. Every number that decides where memory is
+ * touched is checked again here, whatever the other side has checked: a violation throws and drops the rest of the list.
+ */
+#pragma once
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "kernels/table.h"
+#include "pool.h"
+
+namespace dejavu {
+
+/** The numbers of `opcodes` in addon-types.ts, in the same order. */
+enum class Opcode : int32_t {
+  embedding,
+  addRows,
+  copyRows,
+  transpose,
+  layerNorm,
+  product,
+  accumulate,
+  attention,
+  unitNorms,
+  selectTopK,
+  selectThreshold,
+  refine,
+  logSoftmax,
+  argmax,
+  mark,
+  startProfile,
+};
+
+constexpr int phaseCount = 5;
+
+/** A contiguous matrix; a vector is a matrix of one row. */
+struct Matrix {
+  void* data;
+  Dtype dtype;
+  int64_t rows, columns;
+
+  float* floats() const { return static_cast<float*>(data); }
+  int32_t* integers() const { return static_cast<int32_t*>(data); }
+};
+
+class Queue {
+ public:
+  Queue(const Table& table, int threads) : table_(table), pool_(threads) {}
+
+  int32_t add(const Matrix& tensor);
+  void remove(int32_t id);
+  void run(const int32_t* words, size_t count);
+  /** Seconds per phase since the last startProfile. */
+  const double* seconds() const { return seconds_; }
+  const Table& table() const { return table_; }
+  Pool& pool() { return pool_; }
+
+ private:
+  class Words;
+
+  void execute(Opcode opcode, Words& words);
+  const Matrix& tensor(int32_t id, Dtype dtype) const;
+  const Matrix& weights(int32_t id) const;
+  const float* vector(int32_t id, int64_t length) const;
+  Units set(Words& words, int64_t units, int64_t perUnit, int64_t rows) const;
+  void overRows(Kernel kernel, RowsJob& job, int64_t bytesPerRow);
+
+  void embedding(Words& words);
+  void addRows(Words& words);
+  void copyRows(Words& words);
+  void transpose(Words& words);
+  void layerNorm(Words& words);
+  void product(Words& words);
+  void accumulate(Words& words);
+  void attention(Words& words);
+  void unitNorms(Words& words);
+  void select(Words& words, Opcode opcode);
+  void refine(Words& words);
+  void logSoftmax(Words& words);
+  void argmax(Words& words);
+  void mark(Words& words);
+  void startProfile();
+
+  const Table& table_;
+  Pool pool_;
+  std::vector<Matrix> tensors_;  // null data: the number is free
+  std::vector<int32_t> freeIds_;
+  std::chrono::steady_clock::time_point lastMark_;
+  double seconds_[phaseCount] = {};
+};
+
+}  // namespace dejavu

@@ -1,0 +1,168 @@
+/** The commands that move or reduce rows. */
+#include "words.h"
+
+namespace dejavu {
+namespace {
+
+/** Rows with less than this in all are done at once by the caller. */
+constexpr int64_t inlineBytes = 64 << 10;
+
+}  // namespace
+
+/** Cuts the rows into chunks of some size and runs them. */
+void Queue::overRows(Kernel kernel, RowsJob& job, int64_t bytesPerRow) {
+  if (job.rows == 0) return;
+  int64_t all = job.rows * (bytesPerRow + 1), pieces = all / (inlineBytes / 2);
+  int64_t most = static_cast<int64_t>(pool_.threads()) * 4;
+  if (pieces > most) pieces = most;
+  if (all < inlineBytes || pool_.threads() == 1) pieces = 1;
+  if (pieces > job.rows) pieces = job.rows;
+  job.chunkRows = (job.rows + pieces - 1) / pieces;
+  pool_.run(kernel, &job, (job.rows + job.chunkRows - 1) / job.chunkRows);
+}
+
+void Queue::embedding(Words& words) {
+  const Matrix& out = tensor(words.next(), Dtype::f32);
+  const Matrix& table = weights(words.next());
+  const Matrix& ids = tensor(words.next(), Dtype::i32);
+  RowsJob job{};
+  job.rows = words.count();
+  need(out.rows >= job.rows && out.columns == table.columns, "embedding: out has the wrong shape");
+  need(ids.rows * ids.columns >= job.rows, "embedding: not enough ids");
+  for (int64_t r = 0; r < job.rows; r++)
+    need(ids.integers()[r] >= 0 && ids.integers()[r] < table.rows, "embedding: an id is out of range");
+  job.out = out.floats();
+  job.table = table.data;
+  job.ids = ids.integers();
+  job.columns = table.columns;
+  overRows(table_.embedding[static_cast<int>(table.dtype)], job, table.columns * 8);
+}
+
+void Queue::addRows(Words& words) {
+  const Matrix& out = tensor(words.next(), Dtype::f32);
+  const Matrix& table = weights(words.next());
+  int64_t first = words.count();
+  RowsJob job{};
+  job.rows = words.count();
+  need(out.rows >= job.rows && out.columns == table.columns, "addRows: out has the wrong shape");
+  need(table.rows >= first + job.rows, "addRows: beyond the table");
+  int64_t bytes = table.dtype == Dtype::f32 ? 4 : 2;
+  job.out = out.floats();
+  job.table = static_cast<const uint8_t*>(table.data) + first * table.columns * bytes;
+  job.columns = table.columns;
+  overRows(table_.addRows[static_cast<int>(table.dtype)], job, table.columns * 8);
+}
+
+void Queue::copyRows(Words& words) {
+  const Matrix& out = tensor(words.next(), Dtype::f32);
+  int64_t outRow = words.count();
+  const Matrix& x = tensor(words.next(), Dtype::f32);
+  int64_t xRow = words.count();
+  int64_t rows = words.count();
+  need(out.columns == x.columns && out.rows >= outRow + rows && x.rows >= xRow + rows, "copyRows: the shapes do not match");
+  std::memmove(out.floats() + outRow * x.columns, x.floats() + xRow * x.columns,
+               static_cast<size_t>(rows * x.columns) * sizeof(float));
+}
+
+void Queue::transpose(Words& words) {
+  const Matrix& out = tensor(words.next(), Dtype::f32);
+  const Matrix& x = tensor(words.next(), Dtype::f32);
+  RowsJob job{};
+  job.k = words.count();
+  need(x.rows >= job.k && out.rows >= x.columns && out.columns == job.k, "transpose: the shapes do not match");
+  job.out = out.floats();
+  job.x = x.floats();
+  job.columns = x.columns;
+  job.rows = x.columns;
+  overRows(table_.transpose, job, job.k * 8);
+}
+
+void Queue::layerNorm(Words& words) {
+  const Matrix& out = tensor(words.next(), Dtype::f32);
+  const Matrix& x = tensor(words.next(), Dtype::f32);
+  RowsJob job{};
+  job.weight = vector(words.next(), x.columns);
+  job.bias = vector(words.next(), x.columns);
+  job.number = words.number();
+  job.rows = words.count();
+  need(x.rows >= job.rows && out.rows >= job.rows && out.columns == x.columns, "layerNorm: the shapes do not match");
+  job.out = out.floats();
+  job.x = x.floats();
+  job.columns = x.columns;
+  overRows(table_.layerNorm, job, x.columns * 16);
+}
+
+void Queue::unitNorms(Words& words) {
+  const Matrix& out = tensor(words.next(), Dtype::f32);
+  const Matrix& x = tensor(words.next(), Dtype::f32);
+  RowsJob job{};
+  job.rows = words.count();
+  need(out.columns > 0 && x.columns % out.columns == 0, "unitNorms: the units do not divide");
+  need(x.rows >= job.rows && out.rows >= job.rows, "unitNorms: too many rows");
+  job.out = out.floats();
+  job.x = x.floats();
+  job.columns = out.columns;
+  job.k = x.columns / out.columns;
+  overRows(table_.unitNorms, job, x.columns * 4);
+}
+
+/** selectTopK carries an integer, selectThreshold a float, and otherwise they are alike. */
+void Queue::select(Words& words, Opcode opcode) {
+  const Matrix& scores = tensor(words.next(), Dtype::f32);
+  RowsJob job{};
+  if (opcode == Opcode::selectTopK)
+    job.k = words.count();
+  else
+    job.number = words.number();
+  job.rows = words.count();
+  job.set = set(words, scores.columns, 1, job.rows);
+  need(job.set.indices && scores.rows >= job.rows, "select: the shapes do not match");
+  job.x = scores.floats();
+  job.columns = scores.columns;
+  bool top = opcode == Opcode::selectTopK;
+  overRows(top ? table_.selectTopK : table_.selectThreshold, job, scores.columns * (top ? 64 : 8));
+}
+
+void Queue::refine(Words& words) {
+  const Matrix& values = tensor(words.next(), Dtype::f32);
+  RowsJob job{};
+  job.rows = words.count();
+  job.set = set(words, values.columns, 1, job.rows);
+  job.from = set(words, values.columns, 1, job.rows);
+  need(job.set.indices && job.from.indices && values.rows >= job.rows, "refine: the shapes do not match");
+  for (int64_t r = 0; r < job.rows; r++) {
+    int32_t count = job.from.counts[r], bad = count < 0 || count > values.columns;
+    const int32_t* unit = job.from.indices + r * values.columns;
+    for (int32_t i = 0; !bad && i < count; i++) bad |= unit[i] < 0 || unit[i] >= values.columns;
+    need(!bad, "refine: an active set is out of range");
+  }
+  job.x = values.floats();
+  job.columns = values.columns;
+  overRows(table_.refine, job, values.columns * 8);
+}
+
+void Queue::logSoftmax(Words& words) {
+  const Matrix& out = tensor(words.next(), Dtype::f32);
+  const Matrix& x = tensor(words.next(), Dtype::f32);
+  RowsJob job{};
+  job.rows = words.count();
+  need(x.rows >= job.rows && out.rows >= job.rows && out.columns == x.columns, "logSoftmax: the shapes do not match");
+  job.out = out.floats();
+  job.x = x.floats();
+  job.columns = x.columns;
+  overRows(table_.logSoftmax, job, x.columns * 16);
+}
+
+void Queue::argmax(Words& words) {
+  const Matrix& out = tensor(words.next(), Dtype::i32);
+  const Matrix& x = tensor(words.next(), Dtype::f32);
+  RowsJob job{};
+  job.rows = words.count();
+  need(x.rows >= job.rows && out.rows * out.columns >= job.rows, "argmax: the shapes do not match");
+  job.ids = out.integers();
+  job.x = x.floats();
+  job.columns = x.columns;
+  overRows(table_.argmax, job, x.columns * 8);
+}
+
+}  // namespace dejavu

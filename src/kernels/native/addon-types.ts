@@ -1,0 +1,59 @@
+/** The whole binary surface: what native/addon.cc exports and the numbers that its command list is made of. */
+import type { Dtype } from "../../tensor/dtype.ts";
+import type { Activation } from "../contract.ts";
+
+/** Raised with every change of this file or of native/; a binary with another number is refused. */
+export const surfaceVersion = 1;
+
+/** From the most to the least that a machine may offer. */
+export const instructionSets = ["avx512", "avx2", "neon", "portable"] as const;
+export type InstructionSet = (typeof instructionSets)[number];
+
+/** The numbers of `Dtype` in native/kernels/table.h. */
+export const dtypeNumber: Readonly<Record<Dtype, number>> = { f32: 0, f16: 1, bf16: 2, i32: 3, u8: 4 };
+
+export const activationNumber: Readonly<Record<Activation, number>> = { none: 0, relu: 1 };
+
+/** The numbers of `Opcode` in native/queue.h. */
+export const opcode = {
+  embedding: 0,
+  addRows: 1,
+  copyRows: 2,
+  transpose: 3,
+  layerNorm: 4,
+  product: 5,
+  accumulate: 6,
+  attention: 7,
+  unitNorms: 8,
+  selectTopK: 9,
+  selectThreshold: 10,
+  refine: 11,
+  logSoftmax: 12,
+  argmax: 13,
+  mark: 14,
+  startProfile: 15,
+} as const;
+
+export interface Addon {
+  readonly surfaceVersion: number;
+  /** What this machine can run, best first. */
+  readonly instructionSets: InstructionSet[];
+  readonly Engine: new (instructionSet: InstructionSet, threads: number, commands: Int32Array) => Engine;
+}
+
+/** The tensors, threads and command list of one backend. Every method throws after `dispose`. */
+export interface Engine {
+  /**
+   * Registers a matrix [rows, columns] of `bytes` bytes within `buffer` (64 bytes larger) and returns its number.
+   * Its offset in the buffer, at which it is aligned to 64 bytes, is written to word 0 of the command list.
+   */
+  add(buffer: ArrayBuffer, bytes: number, dtype: number, rows: number, columns: number): number;
+  remove(tensor: number): void;
+  /** Executes the first `length` words of the command list. */
+  run(length: number): void;
+  /** Seconds per phase, in the order of `phases`. */
+  seconds(): Float64Array;
+  /** Bytes per second that all threads read together, over passes of `bytes` for at least `seconds`. */
+  readBandwidth(bytes: number, seconds: number): number;
+  dispose(): void;
+}

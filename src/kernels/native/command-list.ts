@@ -1,0 +1,122 @@
+/**
+ * The tensors and the command list of one backend. A command is written word by word after `begin` and counts only from
+ * `end` on, so that a check that throws in between leaves no half of a command behind. Nothing here allocates per command.
+ */
+import type { Dtype } from "../../tensor/dtype.ts";
+import { bytesPerElement, hostView } from "../../tensor/dtype.ts";
+import type { Tensor } from "../../tensor/tensor.ts";
+import { elementCount } from "../../tensor/tensor.ts";
+import type { ActiveSet } from "../contract.ts";
+import type { Addon, Engine, InstructionSet } from "./addon-types.ts";
+import { dtypeNumber } from "./addon-types.ts";
+import { NativeTensor } from "./tensor.ts";
+
+const capacity = 16384;
+/** No command has more words. */
+const longestCommand = 16;
+const alignment = 64;
+const none = -1;
+
+export class CommandList {
+  readonly #words = new Int32Array(capacity);
+  /** The same memory, for the bits of floats. */
+  readonly #floats = new Float32Array(this.#words.buffer);
+  /** Words of whole commands. */
+  #length = 0;
+  /** Where the next word of the command being written goes. */
+  #at = 0;
+  /** Null once disposed of. */
+  #engine: Engine | null;
+
+  constructor(addon: Addon, instructionSet: InstructionSet, threads: number) {
+    this.#engine = new addon.Engine(instructionSet, threads, this.#words);
+  }
+
+  begin(code: number): this {
+    if (this.#engine === null) throw new Error("the kernels have been disposed of");
+    if (this.#length + longestCommand > capacity) this.flush();
+    this.#words[this.#length] = code;
+    this.#at = this.#length + 1;
+    return this;
+  }
+
+  word(value: number): this {
+    this.#words[this.#at++] = value;
+    return this;
+  }
+
+  float(value: number): this {
+    this.#floats[this.#at++] = value;
+    return this;
+  }
+
+  /** The largest float32 that is not above `value`: any float32 exceeds both or neither. */
+  floatNotAbove(value: number): this {
+    const at = this.#at;
+    this.float(value);
+    const rounded = this.#floats[at]!;
+    if (!(rounded > value)) return this;
+    if (rounded === 0) this.#floats[at] = -(2 ** -149);
+    else this.#words[at] = this.#words[at]! + (rounded > 0 ? -1 : 1);
+    return this;
+  }
+
+  tensor(tensor: Tensor | null): this {
+    return this.word(tensor === null ? none : this.own(tensor).id);
+  }
+
+  /** Three words: indices, counts, slot. */
+  set(set: ActiveSet | null): this {
+    if (set === null) return this.word(none).word(none).word(0);
+    return this.tensor(set.indices).tensor(set.counts).word(set.slot);
+  }
+
+  end(): void {
+    this.#length = this.#at;
+  }
+
+  /** Executes what has been written. */
+  flush(): Engine {
+    const engine = this.#engine;
+    if (engine === null) throw new Error("the kernels have been disposed of");
+    const length = this.#length;
+    if (length > 0) {
+      this.#length = 0; // a command that fails takes those behind it along
+      engine.run(length);
+    }
+    return engine;
+  }
+
+  own(tensor: Tensor): NativeTensor {
+    if (!(tensor instanceof NativeTensor) || tensor.owner !== this)
+      throw new Error("the tensor has been freed, or belongs to another backend");
+    return tensor;
+  }
+
+  allocate(dtype: Dtype, shape: readonly number[]): NativeTensor {
+    for (const extent of shape)
+      if (!Number.isSafeInteger(extent) || extent < 0)
+        throw new RangeError(`allocate: the shape [${shape.join(", ")}] is not of whole numbers ≥ 0`);
+    const engine = this.flush(); // word 0 is about to carry the offset
+    const count = elementCount(shape);
+    const rows = elementCount(shape.slice(0, -1));
+    const bytes = count * bytesPerElement[dtype];
+    const buffer = new ArrayBuffer(bytes + alignment);
+    const id = engine.add(buffer, bytes, dtypeNumber[dtype], rows, shape.at(-1) ?? 1);
+    const view = hostView(dtype, buffer, this.#words[0]!, count);
+    return new NativeTensor(this, id, dtype, Object.freeze([...shape]), view);
+  }
+
+  free(tensor: Tensor): void {
+    const own = this.own(tensor);
+    this.flush().remove(own.id);
+    own.owner = null;
+    own.view = own.view.subarray(0, 0);
+  }
+
+  dispose(): void {
+    this.#engine?.dispose();
+    this.#engine = null;
+    this.#length = 0;
+  }
+}
