@@ -33,6 +33,11 @@ export class StopMatcher {
     return { text: text.slice(0, certain), stopped: false };
   }
 
+  /** True once a stop string has been found. */
+  get stopped(): boolean {
+    return this.#stopped;
+  }
+
   /** The text that was held back, once it is certain that no more comes. */
   end(): string {
     const rest = this.#held;

@@ -1,5 +1,5 @@
 /** Text ↔ ids, for byte-level BPE tokenizers such as those of GPT-2 and OPT. */
-import { BPE, Tokenizer as LibraryTokenizer } from "@huggingface/tokenizers";
+import { Tokenizer as Library } from "@huggingface/tokenizers";
 import { ContextOverflowError, TokenizerError } from "../util/errors.ts";
 import { checkDefinition, type Definition, quote } from "./definition.ts";
 import {
@@ -17,16 +17,16 @@ const longWord = 256;
 
 export interface EncodeOptions {
   /** Puts the token that starts a text in front, as OPT expects. Default true. */
-  readonly addBos?: boolean;
+  readonly addBos?: boolean | undefined;
   /** Is `</s>` in the text four characters (`text`, the default) or the special token (`interpret`)? */
-  readonly specialTokens?: "text" | "interpret";
+  readonly specialTokens?: "text" | "interpret" | undefined;
   /** Most ids that may come out. A text that is certainly longer is refused before any work on it. */
-  readonly maxTokens?: number;
+  readonly maxTokens?: number | undefined;
 }
 
 export interface DecodeOptions {
   /** Leaves special tokens out. Default true. */
-  readonly skipSpecial?: boolean;
+  readonly skipSpecial?: boolean | undefined;
 }
 
 export interface Tokenizer {
@@ -161,11 +161,17 @@ class ByteLevelTokenizer implements Tokenizer {
 
 const nothing = new Uint8Array(0);
 
+/** The parts of the library in use. Its own types do not resolve in a module. */
+interface LibraryTokenizer {
+  readonly model: { bpe(word: string): string[] };
+  encode(text: string, options: { add_special_tokens: boolean }): { ids: number[] };
+}
+
 /** Without `interpret` the library does not know the special tokens at all, and so can never produce one. */
 function buildLibraryTokenizer(definition: Definition, interpret: boolean): LibraryTokenizer {
   const { tokens, idOf, merges, addedTokens, specialIds, addPrefixSpace, ignoreMerges } = definition;
   const vocabulary = [...idOf].filter(([, id]) => interpret || !specialIds.has(id));
-  const library = new LibraryTokenizer(
+  const library: LibraryTokenizer = new Library(
     {
       normalizer: null,
       pre_tokenizer: { type: "ByteLevel", add_prefix_space: addPrefixSpace },
@@ -176,11 +182,9 @@ function buildLibraryTokenizer(definition: Definition, interpret: boolean): Libr
     },
     {},
   );
-  const model = library.model;
-  if (!(model instanceof BPE)) throw new Error("the tokenizer library did not make a BPE model");
-  const shortWords = model.bpe.bind(model);
+  const shortWords = library.model.bpe.bind(library.model);
   let merger: WordMerger | undefined;
-  model.bpe = (word) => {
+  library.model.bpe = (word) => {
     if (word.length <= longWord) return shortWords(word);
     merger ??= new WordMerger(tokens, idOf, merges);
     return merger.merge(word);
