@@ -1,5 +1,6 @@
 /** Chooses a backend. The only file that knows them all; each is imported when it is asked for. */
 import type { Kernels } from "./contract.ts";
+import type { InstructionSet } from "./native/addon-types.ts";
 
 export const backends = ["native", "reference"] as const;
 export type Backend = (typeof backends)[number];
@@ -10,7 +11,7 @@ export interface OpenKernelsOptions {
   /** Threads of the native backend; default: what the machine offers. */
   threads?: number | undefined;
   /** Instruction set of the native backend; default: the best the machine has. */
-  instructionSet?: string | undefined;
+  instructionSet?: InstructionSet | undefined;
   onNotice?: ((sentence: string) => void) | undefined;
 }
 
@@ -20,7 +21,7 @@ export async function openKernels(options: OpenKernelsOptions = {}): Promise<Ker
   if (options.backend === "reference") return openReference();
   const { openNative, NativeUnavailableError } = await import("./native/native.ts");
   try {
-    return openNative({ threads: options.threads, instructionSet: options.instructionSet });
+    return openNative(options);
   } catch (error) {
     if (options.backend === "native" || !(error instanceof NativeUnavailableError)) throw error;
     options.onNotice?.(`${error.message} Using the reference backend, which is much slower.`);

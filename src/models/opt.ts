@@ -4,7 +4,7 @@
  */
 import type { Kernels } from "../kernels/contract.ts";
 import { attend } from "../layers/attention.ts";
-import { Block, type BlockBuffers, type Norm } from "../layers/block.ts";
+import { Block, type BlockBuffers, type Linear, type Norm } from "../layers/block.ts";
 import { computeAll } from "../layers/compute-all.ts";
 import { feedForward } from "../layers/mlp.ts";
 import { ActiveSets } from "../sparsity/active-set.ts";
@@ -120,6 +120,10 @@ class OptModel implements Model {
     const rows = rowBytes(embedPositions) + rowBytes(embedTokens);
     const selectable = layers * (heads * perHead + ffnDim * (perNeuron + perActive));
     return { always: this.bytes - tables + rows - selectable, perHead, perNeuron, perActive };
+  }
+
+  neuronRows(layer: number): Linear {
+    return this.#weights.blocks[layer]!.fc1;
   }
 
   createState(capacity: number, maxRows: number): OptState {

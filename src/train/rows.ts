@@ -76,7 +76,7 @@ export async function loadRows(
     const inputs = new Uint16Array((await readBytes(inputFile, inputName)).buffer);
     const document = new Int32Array((await readBytes(labels, "document")).buffer);
     const split = { train: [] as number[], heldOut: [] as number[] };
-    document.forEach((number, row) => split[isHeldOut(number) ? "heldOut" : "train"].push(row));
+    for (const [row, number] of document.entries()) split[isHeldOut(number) ? "heldOut" : "train"].push(row);
     const shared = {
       width,
       inputs,

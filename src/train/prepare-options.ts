@@ -1,0 +1,44 @@
+/** What `prepare` can be told, with its defaults. */
+import { z } from "zod";
+import { sources } from "../sparsity/selector.ts";
+import { UsageError } from "../util/errors.ts";
+
+const optionsSchema = z.strictObject({
+  texts: z.array(z.string()).min(1, "at least one text file is needed"),
+  out: z.string().min(1),
+  /** Keep the captured rows in this folder; by default they are removed after use. */
+  captureFolder: z.string().optional(),
+  /** The tensor that neuron predictors read. Heads read attention-input when it is mlp-input, which comes too late for them. */
+  source: z.enum(sources).default("mlp-input"),
+  /** Largest rank tried; each layer takes the cheapest of it, its half, quarter and eighth. */
+  rank: z.int().min(1).max(16384).default(64),
+  /** Share of the active neurons that must be computed, per layer, on held-out rows. */
+  recall: z.number().gt(0).max(1).default(0.94),
+  /** Rise of the loss, in nats per token, that skipping heads in one layer may cause. */
+  headTolerance: z.number().min(0).default(0.0005),
+  /** Tokens to capture. */
+  rows: z.int().min(2000).default(40_000),
+  epochs: z.int().min(0).max(1000).default(6),
+  batchSize: z.int().min(16).max(65536).default(512),
+  learningRate: z.number().gt(0).lt(1).default(1e-3),
+  seed: z.int().min(0).default(0),
+});
+
+export type PrepareOptions = z.input<typeof optionsSchema> & {
+  onProgress?: (stage: PrepareStage, done: number, total: number) => void;
+  signal?: AbortSignal | undefined;
+};
+export type ResolvedPrepareOptions = z.output<typeof optionsSchema>;
+
+export const prepareStages = ["capture", "train", "heads", "check"] as const;
+export type PrepareStage = (typeof prepareStages)[number];
+
+/** @throws UsageError naming the option and its value */
+export function resolveOptions(options: PrepareOptions): ResolvedPrepareOptions {
+  const { onProgress: _progress, signal: _signal, ...rest } = options;
+  const parsed = optionsSchema.safeParse(rest);
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0]!;
+  const value = issue.path.reduce<unknown>((at, key) => (at as Record<PropertyKey, unknown>)?.[key], rest);
+  throw new UsageError(`${issue.path.join(".")} is ${JSON.stringify(value)}: ${issue.message}`);
+}

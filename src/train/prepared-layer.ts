@@ -1,0 +1,84 @@
+/** What training leaves of a layer, and its two ways on: onto the device for calibration, and into the bundle. */
+import type { Kernels } from "../kernels/contract.ts";
+import { type BundleTensor, bundleTensorName } from "../sparsity/bundle.ts";
+import type { Predictor, Predictors } from "../sparsity/predictor.ts";
+import type { Source, UnitKind } from "../sparsity/selector.ts";
+import { fromFloat32 } from "../tensor/dtype.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+import type { Parameters } from "./factors.ts";
+import type { OperatingPoint } from "./operating-point.ts";
+
+export interface PreparedLayer {
+  readonly units: number;
+  readonly source: Source;
+  /** Null where no predictor is possible: block 0 has no previous block. */
+  readonly parameters: Parameters | null;
+  readonly point: OperatingPoint;
+  /** How often each unit belonged to the true set [units]. */
+  readonly frequency: Float32Array;
+}
+
+type Prepared = Readonly<Record<UnitKind, readonly PreparedLayer[]>>;
+
+/** Columns of `down` (or of a lone `up`). */
+const inputWidth = ({ rank, down, up }: Parameters, units: number): number =>
+  down === null ? up.length / units : down.length / rank;
+
+/** Matrices are stored, and run, in half precision. */
+const half = (values: Float32Array): Uint16Array => fromFloat32("f16", values) as Uint16Array;
+
+/** Puts predictors where selectors can use them, exactly as a loaded bundle would. */
+export function predictorOnDevice(
+  kernels: Kernels,
+  prepared: Prepared,
+): { predictors: Predictors; dispose(): void } {
+  const owned: Tensor[] = [];
+  const upload = (values: Float32Array, ...shape: number[]): Tensor => {
+    const isVector = shape.length === 1;
+    const tensor = kernels.allocate(isVector ? "f32" : "f16", shape);
+    owned.push(tensor);
+    kernels.write(tensor, isVector ? values : half(values));
+    return tensor;
+  };
+  const predictor = ({ parameters, units, source }: PreparedLayer): Predictor | null => {
+    if (parameters === null) return null;
+    const { rank, down, up, bias } = parameters;
+    const width = inputWidth(parameters, units);
+    return {
+      source,
+      down: down && upload(down, rank, width),
+      up: upload(up, units, down === null ? width : rank),
+      bias: upload(bias, units),
+    };
+  };
+  return {
+    predictors: { heads: prepared.heads.map(predictor), neurons: prepared.neurons.map(predictor) },
+    dispose() {
+      for (const tensor of owned) kernels.free(tensor);
+    },
+  };
+}
+
+/** All tensors of a bundle. */
+export function bundleTensors(prepared: Prepared): BundleTensor[] {
+  const tensors: BundleTensor[] = [];
+  const add = (name: string, dtype: "F32" | "F16", shape: number[], values: Float32Array | Uint16Array) =>
+    tensors.push({
+      name,
+      dtype,
+      shape,
+      data: new Uint8Array(values.buffer, values.byteOffset, values.byteLength),
+    });
+  for (const unit of ["heads", "neurons"] as const)
+    for (const [layer, { parameters, units, frequency }] of prepared[unit].entries()) {
+      const name = (part: "down" | "up" | "bias" | "score") => bundleTensorName(unit, layer, part);
+      add(name("score"), "F32", [units], frequency);
+      if (parameters === null) continue;
+      const { rank, down, up, bias } = parameters;
+      const width = inputWidth(parameters, units);
+      if (down !== null) add(name("down"), "F16", [rank, width], half(down));
+      add(name("up"), "F16", [units, down === null ? width : rank], half(up));
+      add(name("bias"), "F32", [units], bias);
+    }
+  return tensors;
+}

@@ -1,0 +1,114 @@
+/** Trains one predictor: Deja Vu's network, loss and optimiser (section 4; FMInference/DejaVu, sparse_predictor). */
+import type { Kernels } from "../kernels/contract.ts";
+import { AdamW } from "./adamw.ts";
+import { shuffle } from "./batches.ts";
+import type { Parameters } from "./factors.ts";
+import { lossAndGradient } from "./loss.ts";
+import { type OperatingPoint, operatingPoint } from "./operating-point.ts";
+import { TrainableNetwork } from "./predictor-trainer.ts";
+import type { Rows } from "./rows.ts";
+
+export interface TrainOptions {
+  readonly epochs: number;
+  readonly batchSize: number;
+  readonly learningRate: number; // at the start; falls to 0 along a cosine
+  readonly weightDecay: number;
+  /** Added to the share of positives in the loss weight. */
+  readonly lossFloor: number;
+  /** The recall that the predictor will be calibrated to. */
+  readonly recall: number;
+}
+
+export interface Trained {
+  readonly parameters: Parameters;
+  readonly point: OperatingPoint;
+  /** Number of the epoch kept; 0 is the start. */
+  readonly epoch: number;
+}
+
+/** Logits of held-out rows beyond this many floats are not kept: 128 MB. */
+const maxHeldOutLogits = 2 ** 25;
+
+/** Computes logits of held-out rows with half-precision matrices, as they will be stored, and finds where to cut. */
+export async function evaluatePredictor(
+  kernels: Kernels,
+  rows: Rows,
+  parameters: Parameters,
+  recall: number,
+): Promise<OperatingPoint> {
+  const numbers = rows.heldOut.subarray(0, Math.floor(maxHeldOutLogits / rows.units));
+  const network = new TrainableNetwork(kernels, rows, parameters, Math.min(512, numbers.length), "f16");
+  const logits = new Float32Array(numbers.length * rows.units);
+  const active = new Uint8Array(logits.length);
+  try {
+    for (let start = 0; start < numbers.length; start += network.size) {
+      const some = numbers.subarray(start, start + network.size);
+      await network.forward(rows, some);
+      logits.set(network.logits.subarray(0, some.length * rows.units), start * rows.units);
+      active.set(network.batch.active.subarray(0, some.length * rows.units), start * rows.units);
+    }
+  } finally {
+    network.dispose();
+  }
+  return operatingPoint(logits, active, recall);
+}
+
+const copy = (p: Parameters): Parameters => ({
+  rank: p.rank,
+  down: p.down?.slice(),
+  up: p.up.slice(),
+  bias: p.bias.slice(),
+});
+
+/**
+ * Trains from `start` on and keeps the epoch (the start included) that needs the lowest density to reach the wanted
+ * recall on held-out rows: a predictor that activates everything has density 1 and cannot win.
+ * @param onStep called after each step; may throw to stop
+ */
+export async function trainPredictor(
+  kernels: Kernels,
+  rows: Rows,
+  start: Parameters,
+  options: TrainOptions,
+  nextInt: (n: number) => number,
+  onStep: () => void | Promise<void>,
+): Promise<Trained> {
+  const current = copy(start);
+  let best: Trained = {
+    parameters: start,
+    point: await evaluatePredictor(kernels, rows, start, options.recall),
+    epoch: 0,
+  };
+  const size = Math.min(options.batchSize, rows.train.length);
+  const network = new TrainableNetwork(kernels, rows, current, size, "f32");
+  const optimise = (length: number) => new AdamW(length, options.weightDecay);
+  const optimisers = {
+    down: optimise(current.down?.length ?? 0),
+    up: optimise(current.up.length),
+    bias: new AdamW(current.bias.length, 0),
+  };
+  const order = rows.train.slice();
+  const stepsPerEpoch = Math.floor(order.length / size);
+  try {
+    for (let epoch = 1; epoch <= options.epochs; epoch++) {
+      shuffle(order, nextInt);
+      for (let step = 0; step < stepsPerEpoch; step++) {
+        const progress = ((epoch - 1) * stepsPerEpoch + step) / (options.epochs * stepsPerEpoch);
+        const rate = (options.learningRate * (1 + Math.cos(Math.PI * progress))) / 2;
+        await network.forward(rows, order.subarray(step * size, (step + 1) * size));
+        lossAndGradient(network.logits, network.batch.active, options.lossFloor);
+        const gradients = await network.backward();
+        if (current.down && gradients.down) optimisers.down.update(current.down, gradients.down, rate);
+        optimisers.up.update(current.up, gradients.up, rate);
+        optimisers.bias.update(current.bias, gradients.bias, rate);
+        network.write(current);
+        await onStep();
+      }
+      const point = await evaluatePredictor(kernels, rows, current, options.recall);
+      if (point.density < best.point.density) best = { parameters: copy(current), point, epoch };
+    }
+  } finally {
+    network.dispose();
+  }
+  return best;
+}
