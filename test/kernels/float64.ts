@@ -1,0 +1,230 @@
+/**
+ * The judge's judge: every op as a formula over plain arrays of float64, written apart from the reference backend and
+ * sharing nothing with it but the contract. It checks nothing and keeps no time.
+ */
+import type { ActiveSet, Kernels } from "../../src/kernels/contract.ts";
+import type { Dtype, HostArray } from "../../src/tensor/dtype.ts";
+import { bf16ToNumber, f16ToNumber } from "../../src/tensor/dtype.ts";
+import type { Tensor } from "../../src/tensor/tensor.ts";
+import { elementCount } from "../../src/tensor/tensor.ts";
+
+interface Numbers extends Tensor {
+  readonly values: number[];
+}
+
+const of = (tensor: Tensor): number[] => (tensor as Numbers).values;
+const upTo = (n: number): number[] => [...Array(n).keys()];
+const sum = (numbers: number[]): number => numbers.reduce((a, b) => a + b, 0);
+const widen: Record<Dtype, (stored: number) => number> = {
+  f32: (v) => v,
+  f16: f16ToNumber,
+  bf16: bf16ToNumber,
+  i32: (v) => v,
+  u8: (v) => v,
+};
+
+/** Row r of a matrix. */
+function row(tensor: Tensor, r: number): number[] {
+  const columns = tensor.shape[1]!;
+  return of(tensor).slice(r * columns, (r + 1) * columns);
+}
+
+function setRow(tensor: Tensor, r: number, values: number[]): void {
+  const columns = tensor.shape[1]!;
+  values.forEach((v, c) => {
+    of(tensor)[r * columns + c] = v;
+  });
+}
+
+function unitsOf(set: ActiveSet, r: number): number[] {
+  return row(set.indices, r).slice(0, row(set.counts, set.slot)[r]!);
+}
+
+function setUnits(set: ActiveSet, r: number, units: number[]): void {
+  setRow(set.indices, r, units);
+  of(set.counts)[set.slot * set.counts.shape[1]! + r] = units.length;
+}
+
+/** The weight rows that row r computes. */
+function active(set: ActiveSet | null, perUnit: number, n: number, r: number): number[] {
+  if (set === null) return upTo(n);
+  return unitsOf(set, r).flatMap((unit) => upTo(perUnit).map((j) => unit * perUnit + j));
+}
+
+function softmax(x: number[]): number[] {
+  const most = Math.max(...x);
+  const powers = x.map((v) => Math.exp(v - most));
+  return powers.map((p) => p / sum(powers));
+}
+
+export function openFloat64(): Kernels {
+  return {
+    name: "reference",
+    instructionSet: "float64",
+    threads: 1,
+    allocate: (dtype, shape): Numbers => ({
+      dtype,
+      shape,
+      values: new Array(elementCount(shape)).fill(0),
+    }),
+    async upload() {
+      throw new Error("not needed here");
+    },
+    write(tensor, values: HostArray, offset = 0) {
+      values.forEach((v, i) => {
+        of(tensor)[offset + i] = widen[tensor.dtype](v);
+      });
+    },
+    async read(tensor, into, offset = 0) {
+      into.set(of(tensor).slice(offset, offset + into.length));
+    },
+    free() {},
+    dispose() {},
+
+    embedding(out, table, ids, rows) {
+      for (const r of upTo(rows)) setRow(out, r, row(table, of(ids)[r]!));
+    },
+    addRows(out, table, firstRow, rows) {
+      for (const r of upTo(rows)) {
+        const other = row(table, firstRow + r);
+        setRow(
+          out,
+          r,
+          row(out, r).map((v, c) => v + other[c]!),
+        );
+      }
+    },
+    copyRows(out, outRow, x, xRow, rows) {
+      const taken = upTo(rows).map((r) => row(x, xRow + r));
+      taken.forEach((values, r) => {
+        setRow(out, outRow + r, values);
+      });
+    },
+    transpose(out, x, rows) {
+      for (const c of upTo(x.shape[1]!))
+        setRow(
+          out,
+          c,
+          upTo(rows).map((r) => row(x, r)[c]!),
+        );
+    },
+    layerNorm(out, x, weight, bias, epsilon, rows) {
+      for (const r of upTo(rows)) {
+        const values = row(x, r);
+        const mean = sum(values) / values.length;
+        const variance = sum(values.map((v) => (v - mean) ** 2)) / values.length;
+        const scaled = values.map((v) => (v - mean) / Math.sqrt(variance + epsilon));
+        const weighted = weight ? scaled.map((v, c) => v * of(weight)[c]!) : scaled;
+        setRow(out, r, bias ? weighted.map((v, c) => v + of(bias)[c]!) : weighted);
+      }
+    },
+    product(out, outRow, x, weight, bias, activation, set, perUnit, rows) {
+      for (const r of upTo(rows)) {
+        const [input, result] = [row(x, r), row(out, outRow + r)];
+        for (const o of active(set, perUnit, weight.shape[0]!, r)) {
+          const w = row(weight, o);
+          const value = sum(input.map((v, i) => v * w[i]!)) + (bias ? of(bias)[o]! : 0);
+          result[o] = activation === "relu" ? Math.max(value, 0) : value;
+        }
+        setRow(out, outRow + r, result);
+      }
+    },
+    accumulate(out, a, weight, bias, set, perUnit, rows) {
+      for (const r of upTo(rows)) {
+        const [factors, result] = [row(a, r), row(out, r)];
+        if (bias)
+          of(bias).forEach((b, c) => {
+            result[c]! += b;
+          });
+        for (const i of active(set, perUnit, weight.shape[0]!, r))
+          row(weight, i).forEach((w, c) => {
+            result[c]! += factors[i]! * w;
+          });
+        setRow(out, r, result);
+      }
+    },
+    attention(out, q, keys, values, heads, headDim, position, rows) {
+      const headCount = q.shape[1]! / headDim;
+      const group = headCount / (keys.shape[1]! / headDim);
+      for (const r of upTo(rows)) {
+        const [query, result] = [row(q, r), row(out, r)];
+        for (const head of active(heads, 1, headCount, r)) {
+          const part = (all: number[], h: number) => all.slice(h * headDim, (h + 1) * headDim);
+          const shared = Math.floor(head / group);
+          const seen = upTo(position + r + 1);
+          const mine = part(query, head);
+          const scores = seen.map((t) => {
+            const key = part(row(keys, t), shared);
+            return sum(mine.map((v, i) => v * key[i]!)) / Math.sqrt(headDim);
+          });
+          const weights = softmax(scores);
+          for (const i of upTo(headDim))
+            result[head * headDim + i] = sum(seen.map((t) => weights[t]! * part(row(values, t), shared)[i]!));
+        }
+        setRow(out, r, result);
+      }
+    },
+    unitNorms(out, x, rows) {
+      const width = x.shape[1]! / out.shape[1]!;
+      for (const r of upTo(rows))
+        setRow(
+          out,
+          r,
+          upTo(out.shape[1]!).map((u) => Math.hypot(...row(x, r).slice(u * width, (u + 1) * width))),
+        );
+    },
+    selectTopK(set, scores, k, rows) {
+      for (const r of upTo(rows)) {
+        const s = row(scores, r);
+        // A unit's place is the number of units that come before it.
+        const before = (u: number, v: number) =>
+          Number.isNaN(s[u]) ? Number.isNaN(s[v]) && u < v : !(s[u]! <= s[v]!) || (s[u] === s[v] && u < v);
+        const place = (v: number) => upTo(set.units).filter((u) => u !== v && before(u, v)).length;
+        setUnits(
+          set,
+          r,
+          upTo(set.units).filter((v) => place(v) < k),
+        );
+      }
+    },
+    selectThreshold(set, scores, threshold, rows) {
+      for (const r of upTo(rows))
+        setUnits(
+          set,
+          r,
+          upTo(set.units).filter((u) => row(scores, r)[u]! > threshold),
+        );
+    },
+    refine(out, set, values, rows) {
+      for (const r of upTo(rows))
+        setUnits(
+          out,
+          r,
+          unitsOf(set, r).filter((u) => row(values, r)[u]! > 0),
+        );
+    },
+    logSoftmax(out, x, rows) {
+      for (const r of upTo(rows)) {
+        const values = row(x, r);
+        const most = Math.max(...values);
+        const rest = Math.log(sum(values.map((v) => Math.exp(v - most))));
+        setRow(
+          out,
+          r,
+          values.map((v) => v - most - rest),
+        );
+      }
+    },
+    argmax(out, x, rows) {
+      for (const r of upTo(rows)) {
+        const numbers = row(x, r).filter((v) => !Number.isNaN(v));
+        of(out)[r] = numbers.length === 0 ? 0 : row(x, r).indexOf(Math.max(...numbers));
+      }
+    },
+    mark() {},
+    startProfile() {},
+    async stopProfile() {
+      return { predictor: 0, attention: 0, mlp: 0, output: 0, rest: 0 };
+    },
+  };
+}
