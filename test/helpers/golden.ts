@@ -29,7 +29,9 @@ interface Golden {
 export const golden: Golden = JSON.parse(readFileSync(path("stories-4m.json"), "utf8"));
 
 /** A float32 tensor of the golden file, with its shape. */
-export async function goldenTensor(name: string): Promise<{ shape: readonly number[]; values: Float32Array }> {
+export async function goldenTensor(
+  name: string,
+): Promise<{ shape: readonly number[]; values: Float32Array }> {
   const file = await openSafetensors(path("stories-4m.safetensors"));
   try {
     const { shape } = file.tensors.get(name)!;

@@ -3,7 +3,9 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Kernels } from "../../src/kernels/contract.ts";
 import type { Model } from "../../src/models/model.ts";
 import { denseSelector } from "../../src/sparsity/dense.ts";
+import { f16ToNumber } from "../../src/tensor/dtype.ts";
 import { type RecordedKind, Recorder } from "../../src/train/recorder.ts";
+import { openWeights } from "../../src/weights/index.ts";
 import { golden, goldenTensor, maxDifference, storiesFolder } from "../helpers/golden.ts";
 import { openModel } from "../helpers/open-model.ts";
 
@@ -49,7 +51,6 @@ export function goldenSuite(name: string, open: () => Kernels, tolerance: number
         await recorder.read(kind, layer, values);
         return values;
       };
-      const parameters = await layerNormParameters();
       for (const [kind, tensor, norm] of [
         ["attentionInput", "attention_input", "self_attn_layer_norm"],
         ["mlpInput", "mlp_input", "final_layer_norm"],
@@ -60,7 +61,7 @@ export function goldenSuite(name: string, open: () => Kernels, tolerance: number
         const [layers, rows, width] = shape as [number, number, number];
         for (let layer = 0; layer < layers; layer++) {
           let expected = values.subarray(layer * rows * width, (layer + 1) * rows * width);
-          if (norm !== null) expected = normalise(expected, ...(await parameters(layer, norm)));
+          if (norm !== null) expected = normalise(expected, ...(await layerNormParameters(layer, norm)));
           expect(maxDifference(await recorded(kind, layer, width), expected)).toBeLessThan(tolerance);
         }
       }
@@ -71,17 +72,17 @@ export function goldenSuite(name: string, open: () => Kernels, tolerance: number
 }
 
 /** Reads layer-norm vectors of stories-4m, which are binary16 in the file. */
-async function layerNormParameters() {
-  const { openWeights } = await import("../../src/weights/index.ts");
-  const { f16ToNumber } = await import("../../src/tensor/dtype.ts");
+async function layerNormParameters(layer: number, norm: string): Promise<[Float32Array, Float32Array]> {
   const weights = await openWeights(storiesFolder);
   const vector = async (name: string) => {
     const bytes = new Uint8Array(weights.tensors.get(name)!.shape[0]! * 2);
     await weights.read(name, bytes);
     return Float32Array.from(new Uint16Array(bytes.buffer), f16ToNumber);
   };
-  return async (layer: number, norm: string): Promise<[Float32Array, Float32Array]> => {
+  try {
     const at = `model.decoder.layers.${layer}.${norm}`;
     return [await vector(`${at}.weight`), await vector(`${at}.bias`)];
-  };
+  } finally {
+    await weights.close();
+  }
 }
