@@ -1,0 +1,165 @@
+/**
+ * Times the kernels of the native backend beside the read bandwidth of the same threads: `npx tsx bench/kernels.ts`.
+ * Arguments: a part of the shape's name to run only those (tiny, medium, large), and `--threads=N`, `--isa=NAME`.
+ * Weights are copied until they exceed the caches and the copies take turns, unless the shape fits in a cache anyway.
+ */
+import { cpus } from "node:os";
+import type { ActiveSet, Kernels } from "../src/kernels/contract.ts";
+import { type InstructionSet, openNative } from "../src/kernels/native/native.ts";
+import { measureReadBandwidth } from "../src/kernels/native/probe.ts";
+import type { FloatDtype } from "../src/tensor/dtype.ts";
+import { bytesPerElement, fromFloat32 } from "../src/tensor/dtype.ts";
+import type { Tensor } from "../src/tensor/tensor.ts";
+
+const shapes = [
+  { name: "tiny", d: 192, n: 768, spread: 0 },
+  { name: "medium", d: 2048, n: 8192, spread: 512e6 },
+  { name: "large", d: 4096, n: 16384, spread: 512e6 },
+];
+const dtypes: FloatDtype[] = ["f32", "f16", "bf16"];
+const samples = 9;
+const secondsPerSample = 0.03;
+
+const option = (name: string) => process.argv.find((a) => a.startsWith(`--${name}=`))?.split("=")[1];
+const wanted = process.argv.slice(2).filter((a) => !a.startsWith("--"));
+const threads = option("threads");
+const isa = option("isa") as InstructionSet | undefined;
+const kernels = openNative({
+  ...(threads ? { threads: Number(threads) } : {}),
+  ...(isa ? { instructionSet: isa } : {}),
+});
+const flushed = new Float32Array(1);
+const pulse = kernels.allocate("f32", [1]);
+
+/** Median and quartiles of the seconds that one call takes, over samples of many calls. */
+async function time(call: (turn: number) => void): Promise<[low: number, median: number, high: number]> {
+  let turn = 0;
+  const run = async (count: number) => {
+    const start = performance.now();
+    for (let i = 0; i < count; i++) call(turn++);
+    await kernels.read(pulse, flushed);
+    return (performance.now() - start) / 1000 / count;
+  };
+  const first = Math.min(await run(1), await run(3));
+  const count = Math.max(1, Math.round(secondsPerSample / first));
+  await run(count);
+  const times: number[] = [];
+  for (let i = 0; i < samples; i++) times.push(await run(count));
+  times.sort((a, b) => a - b);
+  const at = (share: number) => times[Math.round(share * (samples - 1))]!;
+  return [at(0.25), at(0.5), at(0.75)];
+}
+
+function random(shape: readonly [number, number], dtype: FloatDtype = "f32"): Tensor {
+  const tensor = kernels.allocate(dtype, shape);
+  const block = fromFloat32(
+    dtype,
+    Float32Array.from({ length: 65536 }, () => Math.random() - 0.5),
+  );
+  const count = shape[0] * shape[1];
+  for (let i = 0; i < count; i += block.length)
+    kernels.write(tensor, block.subarray(0, Math.min(block.length, count - i)), i);
+  return tensor;
+}
+
+function randomSet(units: number, density: number): ActiveSet {
+  const chosen = new Set<number>();
+  while (chosen.size < Math.round(units * density)) chosen.add(Math.floor(Math.random() * units));
+  const set: ActiveSet = {
+    units,
+    indices: kernels.allocate("i32", [1, units]),
+    counts: kernels.allocate("i32", [1, 1]),
+    slot: 0,
+  };
+  kernels.write(
+    set.indices,
+    Int32Array.from(chosen).sort((a, b) => a - b),
+  );
+  kernels.write(set.counts, Int32Array.of(chosen.size));
+  return set;
+}
+
+function report(what: string, times: readonly number[], amount: number, unit: string, roof?: number): void {
+  const rates = times.map((t) => amount / t / 1e9);
+  const share = roof ? `${(rates[1]! / roof).toFixed(2)} of read` : "";
+  const spread = `${rates[2]!.toFixed(1)} … ${rates[0]!.toFixed(1)}`;
+  console.log(
+    `${what.padEnd(34)} ${(times[1]! * 1e6).toFixed(2).padStart(10)} µs ${rates[1]!.toFixed(1).padStart(7)} ${unit} (${spread}) ${share}`,
+  );
+}
+
+async function memoryBound(shape: (typeof shapes)[number], dtype: FloatDtype): Promise<void> {
+  const { d, n, spread } = shape;
+  const bytes = d * n * bytesPerElement[dtype];
+  const copies = Array.from({ length: Math.max(1, Math.ceil(spread / bytes)) }, () => random([n, d], dtype));
+  const [x, hidden] = [random([1, d]), random([1, n])];
+  const roof = spread ? measureReadBandwidth(kernels) : undefined;
+  for (const density of [1, 0.1, 0.25, 0.5]) {
+    const set = density < 1 ? randomSet(n, density) : null;
+    const share = density < 1 ? `${density * 100} %` : "dense";
+    const product = await time((turn) =>
+      kernels.product(hidden, 0, x, copies[turn % copies.length]!, null, "none", set, 1, 1),
+    );
+    report(`${shape.name} product ${dtype} ${share}`, product, bytes * density, "GB/s", roof);
+    const accumulate = await time((turn) =>
+      kernels.accumulate(x, hidden, copies[turn % copies.length]!, null, set, 1, 1),
+    );
+    report(`${shape.name} accumulate ${dtype} ${share}`, accumulate, bytes * density, "GB/s", roof);
+  }
+  if (roof)
+    console.log(`  read probe ${roof.toFixed(1)}, again ${measureReadBandwidth(kernels).toFixed(1)} GB/s`);
+  for (const copy of copies) kernels.free(copy);
+}
+
+async function manyRows(shape: (typeof shapes)[number], dtype: FloatDtype, rows: number): Promise<void> {
+  const { d, n } = shape;
+  const weight = random([n, d], dtype);
+  const [x, hidden] = [random([rows, d]), random([rows, n])];
+  const flops = 2 * d * n * rows;
+  const product = await time(() => kernels.product(hidden, 0, x, weight, null, "relu", null, 1, rows));
+  report(`${shape.name} product ${dtype} ${rows} rows`, product, flops, "GFLOP/s");
+  const accumulate = await time(() => kernels.accumulate(x, hidden, weight, null, null, 1, rows));
+  report(`${shape.name} accumulate ${dtype} ${rows} rows`, accumulate, flops, "GFLOP/s");
+  for (const tensor of [weight, x, hidden]) kernels.free(tensor);
+}
+
+/** The ops that are small beside the matrices, at the tiny model's and a usual model's sizes. */
+async function smallOps(k: Kernels): Promise<void> {
+  const line = async (what: string, bytes: number, call: () => void) =>
+    report(what, await time(call), bytes, "GB/s");
+  for (const [d, n, heads, seen] of [
+    [192, 768, 6, 128],
+    [4096, 16384, 32, 1024],
+  ] as const) {
+    const [x, y, scores] = [random([1, d]), random([1, d]), random([1, n])];
+    const [keys, values, norm] = [random([seen, d]), random([seen, d]), random([1, d])];
+    const weight = k.allocate("f32", [d]);
+    const [set, refined] = [randomSet(n, 0), randomSet(n, 0)];
+    const best = k.allocate("i32", [1]);
+    k.write(weight, Float32Array.from({ length: d }, Math.random));
+    await line(`copyRows ${d}`, d * 8, () => k.copyRows(y, 0, x, 0, 1));
+    await line(`layerNorm ${d}`, d * 16, () => k.layerNorm(y, x, weight, weight, 1e-5, 1));
+    await line(`attention ${heads} heads, ${seen} seen`, seen * d * 8, () =>
+      k.attention(y, x, keys, values, null, d / heads, seen - 1, 1),
+    );
+    await line(`selectThreshold ${n}`, n * 4, () => k.selectThreshold(set, scores, 0.25, 1));
+    await line(`refine ${n}`, n * 4, () => k.refine(refined, set, scores, 1));
+    await line(`selectTopK ${n}, a quarter`, n * 4, () => k.selectTopK(set, scores, n / 4, 1));
+    await line(`logSoftmax ${n}`, n * 8, () => k.logSoftmax(scores, scores, 1));
+    await line(`argmax ${n}`, n * 4, () => k.argmax(best, scores, 1));
+    for (const tensor of [x, y, scores, keys, values, norm, weight]) k.free(tensor);
+  }
+}
+
+console.log(
+  `${cpus()[0]?.model}, ${kernels.threads} threads, ${kernels.instructionSet}, Node ${process.version}`,
+);
+console.log("median (quartiles) of one call\n");
+for (const shape of shapes) {
+  if (wanted.length > 0 && !wanted.some((part) => shape.name.includes(part))) continue;
+  for (const dtype of dtypes) await memoryBound(shape, dtype);
+  if (shape.name === "large") continue;
+  for (const dtype of dtypes) for (const rows of [64, 512]) await manyRows(shape, dtype, rows);
+}
+if (wanted.length === 0 || wanted.includes("small")) await smallOps(kernels);
+kernels.dispose();
