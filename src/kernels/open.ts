@@ -21,7 +21,11 @@ export async function openKernels(options: OpenKernelsOptions = {}): Promise<Ker
   if (options.backend === "reference") return openReference();
   const { openNative, NativeUnavailableError } = await import("./native/native.ts");
   try {
-    return openNative(options);
+    const { threads, instructionSet } = options;
+    return openNative({
+      ...(threads !== undefined && { threads }),
+      ...(instructionSet !== undefined && { instructionSet }),
+    });
   } catch (error) {
     if (options.backend === "native" || !(error instanceof NativeUnavailableError)) throw error;
     options.onNotice?.(`${error.message} Using the reference backend, which is much slower.`);

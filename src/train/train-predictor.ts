@@ -3,7 +3,7 @@ import type { Kernels } from "../kernels/contract.ts";
 import { AdamW } from "./adamw.ts";
 import { shuffle } from "./batches.ts";
 import type { Parameters } from "./factors.ts";
-import { lossAndGradient } from "./loss.ts";
+import { lossGradient } from "./loss.ts";
 import { type OperatingPoint, operatingPoint } from "./operating-point.ts";
 import { TrainableNetwork } from "./predictor-trainer.ts";
 import type { Rows } from "./rows.ts";
@@ -55,7 +55,7 @@ export async function evaluatePredictor(
 
 const copy = (p: Parameters): Parameters => ({
   rank: p.rank,
-  down: p.down?.slice(),
+  down: p.down === null ? null : p.down.slice(),
   up: p.up.slice(),
   bias: p.bias.slice(),
 });
@@ -96,7 +96,7 @@ export async function trainPredictor(
         const progress = ((epoch - 1) * stepsPerEpoch + step) / (options.epochs * stepsPerEpoch);
         const rate = (options.learningRate * (1 + Math.cos(Math.PI * progress))) / 2;
         await network.forward(rows, order.subarray(step * size, (step + 1) * size));
-        lossAndGradient(network.logits, network.batch.active, options.lossFloor);
+        lossGradient(network.logits, network.batch.active, options.lossFloor);
         const gradients = await network.backward();
         if (current.down && gradients.down) optimisers.down.update(current.down, gradients.down, rate);
         optimisers.up.update(current.up, gradients.up, rate);

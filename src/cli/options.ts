@@ -1,0 +1,99 @@
+/** Flags that commands share, and parsers whose complaints name the option and the value (commander adds both). */
+import { InvalidArgumentError, Option } from "commander";
+import { type Backend, backends } from "../kernels/open.ts";
+import { type SelectorKind, selectorKinds } from "../sparsity/selector.ts";
+
+const decimalPattern = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
+
+function parseNumber(text: string): number {
+  const trimmed = text.trim();
+  return decimalPattern.test(trimmed) ? Number(trimmed) : Number.NaN;
+}
+
+/** A parser of integers from `least` to `most`. */
+export function integer(least: number, most = Number.MAX_SAFE_INTEGER): (text: string) => number {
+  const range = most === Number.MAX_SAFE_INTEGER ? `of at least ${least}` : `from ${least} to ${most}`;
+  return (text) => {
+    const value = parseNumber(text);
+    if (!Number.isSafeInteger(value) || value < least || value > most)
+      throw new InvalidArgumentError(`It must be an integer ${range}.`);
+    return value;
+  };
+}
+
+/** A parser of numbers from `least` to `most`. */
+export function decimal(least: number, most = Number.MAX_VALUE): (text: string) => number {
+  const range = most === Number.MAX_VALUE ? `of at least ${least}` : `from ${least} to ${most}`;
+  return (text) => {
+    const value = parseNumber(text);
+    if (!(value >= least && value <= most)) throw new InvalidArgumentError(`It must be a number ${range}.`);
+    return value;
+  };
+}
+
+/** A number above zero. */
+export function positive(text: string): number {
+  const value = parseNumber(text);
+  if (!(value > 0 && value <= Number.MAX_VALUE)) throw new InvalidArgumentError("It must be a number above 0.");
+  return value;
+}
+
+/** A share in (0, 1]: 0.25, 5/6 or 25%. */
+export function share(text: string): number {
+  const [numerator = "", denominator = "1", ...rest] = text.split("/");
+  const isPercent = text.trim().endsWith("%");
+  const value = isPercent
+    ? parseNumber(text.trim().slice(0, -1)) / 100
+    : parseNumber(numerator) / parseNumber(denominator);
+  if (rest.length > 0 || !(value > 0 && value <= 1))
+    throw new InvalidArgumentError("It must be above 0 and at most 1, like 0.25, 5/6 or 25%.");
+  return value;
+}
+
+/** Shares separated by commas. */
+export const shares = (text: string): number[] => text.split(",").map(share);
+
+/** Collects the values of an option that may be given several times. */
+export const collect = (value: string, before: readonly string[] = []): string[] => [...before, value];
+
+export interface CommonFlags {
+  readonly backend?: Backend;
+  readonly threads?: number;
+  readonly bundle?: string;
+  readonly json?: boolean;
+  readonly quiet?: boolean;
+}
+
+export const commonOptions: readonly Option[] = [
+  new Option(
+    "--backend <name>",
+    "arithmetic to run on (default: native, else the slow reference in JavaScript)",
+  ).choices(backends),
+  new Option("--threads <n>", "threads of the native backend (default: all cores)").argParser(
+    integer(1, 256),
+  ),
+  new Option("--bundle <file>", "file of predictors (default: dejavu-bundle.safetensors in the model folder)"),
+  new Option("--json", "print one JSON document on stdout, everything else on stderr"),
+  new Option("--quiet", "no progress and no remarks on stderr"),
+];
+
+export interface SelectorFlags {
+  readonly selector?: SelectorKind;
+  readonly mlpDensity?: number;
+  readonly headDensity?: number;
+}
+
+const densityText = (units: string, other: string) =>
+  `compute this share of the ${units} in every layer instead of what the bundle says; ${other} not given stay dense`;
+
+export const selectorOptions: readonly Option[] = [
+  new Option(
+    "--selector <kind>",
+    "what decides which heads and neurons to compute (default: predicted if the bundle's file exists, else dense)",
+  ).choices(selectorKinds),
+  new Option("--mlp-density <share>", densityText("MLP neurons", "heads")).argParser(share),
+  new Option("--head-density <share>", densityText("attention heads", "neurons")).argParser(share),
+];
+
+export const seedOption = (what: string): Option =>
+  new Option("--seed <n>", `seed of ${what}`).argParser(integer(0));
