@@ -4,8 +4,10 @@
 namespace dejavu {
 namespace {
 
-/** Work below this is done at once by the caller: a job costs about as much as reading this much from cache. */
-constexpr int64_t inlineBytes = 32 << 10;
+/** Work below this is done at once by the caller: sharing it costs more than reading half of it from cache. */
+constexpr int64_t inlineBytes = 96 << 10;
+/** A piece has at least this much, or claiming it costs too much beside doing it. */
+constexpr int64_t pieceBytes = 64 << 10;
 constexpr int64_t bytesOf[weightTypes] = {4, 2, 2};
 
 int64_t quotient(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -28,12 +30,13 @@ int64_t checkUnits(const Units& set, int64_t rows) {
   return most;
 }
 
-/** The length of pieces that `total` is cut into: several for each thread, but none with less than `bytes`. */
-int64_t pieceLength(int64_t total, int64_t bytesEach, int64_t step, int threads, int piecesPerThread) {
-  int64_t fair = quotient(total, static_cast<int64_t>(threads) * piecesPerThread);
-  int64_t least = quotient(inlineBytes / 2, bytesEach > 0 ? bytesEach : 1);
-  if (total * bytesEach < inlineBytes || threads == 1) least = total;
-  return multiple(fair > least ? fair : least, step);
+/** The length of pieces that `total` is cut into: some for each thread, alike in number, but none too small to share. */
+int64_t pieceLength(int64_t total, int64_t bytesEach, int64_t step, int threads, int64_t piecesPerThread) {
+  if (threads == 1 || total * bytesEach < inlineBytes) return multiple(total, step);
+  int64_t each = total * bytesEach / pieceBytes / threads;
+  if (each > piecesPerThread) each = piecesPerThread;
+  if (each < 1) each = 1;
+  return multiple(quotient(total, each * threads), step);
 }
 
 }  // namespace

@@ -41,13 +41,13 @@ class Pool {
   bool step(int worker);
   void sleep();
 
-  // Kept apart on cache lines: `state_` is what everyone spins on.
+  // The word that everyone spins on and the job it announces share a cache line, so that one miss brings both. The job
+  // is read only between a successful claim and the count in `done_`, when no other job can be published.
   alignas(64) std::atomic<uint64_t> state_{0};  // epoch << 32 | chunks not yet claimed
-  alignas(64) std::atomic<int64_t> done_{0};
-  // The job. Read only between a successful claim and the count in `done_`, when no other job can be published.
-  alignas(64) Kernel kernel_ = nullptr;
+  Kernel kernel_ = nullptr;
   const void* job_ = nullptr;
   uint32_t chunks_ = 0;
+  alignas(64) std::atomic<int64_t> done_{0};
 
   alignas(64) std::atomic<int> sleepers_{0};
   std::atomic<bool> stopping_{false};
