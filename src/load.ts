@@ -1,4 +1,5 @@
 /** Folder on disk → an engine: tokenizer, model, kernels, selectors. The only place where the parts are wired together. */
+import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -16,7 +17,7 @@ import { densityPolicy, type Policy, uniformPolicy } from "./sparsity/policy.ts"
 import { predictedScorer } from "./sparsity/predictor.ts";
 import { ScoredSelector, type Scorer, type Selector, type SelectorKind } from "./sparsity/selector.ts";
 import { openTokenizer, type Tokenizer } from "./text/tokenizer.ts";
-import { ConfigError, UsageError } from "./util/errors.ts";
+import { BundleError, ConfigError, UsageError } from "./util/errors.ts";
 import { openWeights } from "./weights/index.ts";
 
 /** The model that comes with the package. */
@@ -183,6 +184,13 @@ function createEngine(folder: string, bundleFile: string, model: Model, tokenize
       await weights.close();
     }
   };
+  const openBundle = async (): Promise<Bundle> => {
+    if (!existsSync(bundleFile))
+      throw new BundleError(
+        `${bundleFile}: there is no bundle. Make one with: dejavu prepare ${folder} --text FILE`,
+      );
+    return loadBundle(kernels, bundleFile, await engine.identity());
+  };
   const engine: Engine = {
     folder,
     model,
@@ -190,7 +198,7 @@ function createEngine(folder: string, bundleFile: string, model: Model, tokenize
     kernels,
     bundleFile,
     identity: () => (identity ??= identify()),
-    bundle: () => (bundle ??= engine.identity().then((id) => loadBundle(kernels, bundleFile, id))),
+    bundle: () => (bundle ??= openBundle()),
     async selector(kind, selectorOptions = {}) {
       if (kind === "dense") return denseSelector;
       const policy = await policyFor(engine, kind, selectorOptions);

@@ -46,8 +46,6 @@ export function addCommand(program: Command, io: Io, spec: CommandSpec): void {
     const output = new Output(io, flags);
     try {
       await spec.run({ io, output, signal: io.signal, folder }, flags);
-      // Work that ended just before the signal could reach it was stopped all the same.
-      io.signal.throwIfAborted();
     } finally {
       output.progress.end();
     }

@@ -48,8 +48,11 @@ export async function chooseSelector(
   const kind = selectorKind(engine, flags);
   const { mlpDensity, headDensity } = flags;
   if (kind === "dense" && (mlpDensity ?? headDensity) !== undefined) {
-    const [name, value] = mlpDensity !== undefined ? ["--mlp-density", mlpDensity] : ["--head-density", headDensity];
-    throw new UsageError(`${name} ${value} says nothing to the dense selector; choose another with --selector`);
+    const [name, value] =
+      mlpDensity !== undefined ? ["--mlp-density", mlpDensity] : ["--head-density", headDensity];
+    throw new UsageError(
+      `${name} ${value} says nothing to the dense selector; choose another with --selector`,
+    );
   }
   return engine.selector(kind, { mlpDensity, headDensity, seed });
 }

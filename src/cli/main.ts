@@ -30,7 +30,9 @@ Start here:
 
 function createProgram(io: Io): Command {
   const program = new Command("dejavu")
-    .description("LLM inference that computes, for each token, only the heads and neurons that matter for it.")
+    .description(
+      "LLM inference that computes, for each token, only the heads and neurons that matter for it.",
+    )
     .version(version, "-V, --version", "print the version")
     .exitOverride()
     .configureOutput({

@@ -34,7 +34,8 @@ export function decimal(least: number, most = Number.MAX_VALUE): (text: string) 
 /** A number above zero. */
 export function positive(text: string): number {
   const value = parseNumber(text);
-  if (!(value > 0 && value <= Number.MAX_VALUE)) throw new InvalidArgumentError("It must be a number above 0.");
+  if (!(value > 0 && value <= Number.MAX_VALUE))
+    throw new InvalidArgumentError("It must be a number above 0.");
   return value;
 }
 
@@ -72,7 +73,10 @@ export const commonOptions: readonly Option[] = [
   new Option("--threads <n>", "threads of the native backend (default: all cores)").argParser(
     integer(1, 256),
   ),
-  new Option("--bundle <file>", "file of predictors (default: dejavu-bundle.safetensors in the model folder)"),
+  new Option(
+    "--bundle <file>",
+    "file of predictors (default: dejavu-bundle.safetensors in the model folder)",
+  ),
   new Option("--json", "print one JSON document on stdout, everything else on stderr"),
   new Option("--quiet", "no progress and no remarks on stderr"),
 ];

@@ -39,7 +39,7 @@ export class Progress {
     const now = performance.now() / 1000;
     const share = total > 0 ? Math.min(1, done / total) : 1;
     stage.isDone = share === 1;
-    if (!stage.isAnnounced && now - stage.started < patience) return;
+    if (!stage.isAnnounced && (now - stage.started < patience || (patience > 0 && stage.isDone))) return;
     this.#show(stage, share, now);
   }
 

@@ -12,7 +12,8 @@ const gap = "  ";
 const leastWidth = 8;
 
 const segmenter = new Intl.Segmenter("en", { granularity: "grapheme" });
-const wide = /^[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Hangul}\p{Emoji_Presentation}]/u;
+const wide =
+  /^[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Hangul}\p{Emoji_Presentation}]/u;
 
 const graphemes = (text: string): string[] => Array.from(segmenter.segment(text), ({ segment }) => segment);
 
@@ -32,7 +33,7 @@ function cut(text: string, width: number): string {
 }
 
 /** Takes what is too much from the widest columns of words; numbers are never cut. */
-function fit(widths: number[], columns: readonly Column[], available: number): void {
+function shrink(widths: number[], columns: readonly Column[], available: number): void {
   const isWords = (c: number) => columns[c]!.align === "left";
   let excess = widths.reduce((sum, w) => sum + w, gap.length * (widths.length - 1)) - available;
   while (excess > 0) {
@@ -57,7 +58,7 @@ export function renderTable(
   const hasTitles = titles.some((title) => title !== "");
   const lines = hasTitles ? [titles, ...rows] : rows;
   const widths = columns.map((_, c) => Math.max(0, ...lines.map((line) => displayWidth(line[c] ?? ""))));
-  fit(widths, columns, available);
+  shrink(widths, columns, available);
   const cell = (text: string, c: number): string => {
     const shown = columns[c]!.align === "left" ? cut(text, widths[c]!) : text;
     const padding = " ".repeat(Math.max(0, widths[c]! - displayWidth(shown)));

@@ -1,0 +1,156 @@
+/** `dejavu prepare`: makes the predictors of a model. */
+import { access, constants } from "node:fs/promises";
+import { dirname, resolve } from "node:path";
+import { Option } from "commander";
+import type { Engine } from "../../load.ts";
+import type { BundleMetadata } from "../../sparsity/bundle.ts";
+import { type Source, sources } from "../../sparsity/selector.ts";
+import { parameterBytes } from "../../train/factors.ts";
+import { prepare } from "../../train/prepare.ts";
+import { type PrepareStage, resolveOptions } from "../../train/prepare-options.ts";
+import { UsageError } from "../../util/errors.ts";
+import type { CommandSpec, Context } from "../command.ts";
+import { withEngine } from "../engine.ts";
+import { change, megabytes, percent, perplexity } from "../format.ts";
+import { type CommonFlags, decimal, integer, seedOption, share } from "../options.ts";
+import { renderTable } from "../table.ts";
+
+interface Flags extends CommonFlags {
+  readonly text: string[];
+  readonly out?: string;
+  readonly capture?: string;
+  readonly source: Source;
+  readonly rank: number;
+  readonly recall: number;
+  readonly headTolerance: number;
+  readonly rows: number;
+  readonly epochs: number;
+  readonly seed: number;
+}
+
+const defaults = resolveOptions({ texts: ["text"], out: "out" });
+
+const stageNames: Record<PrepareStage, string> = {
+  capture: "capturing activations",
+  train: "training predictors",
+  heads: "calibrating heads",
+  check: "checking perplexity",
+};
+
+/** Minutes of training must not end in a folder that takes no file. */
+async function checkWritable(file: string): Promise<void> {
+  const folder = dirname(resolve(file));
+  try {
+    await access(folder, constants.W_OK);
+  } catch (cause) {
+    throw new UsageError(`--out ${file}: no file can be written in ${folder}`, { cause });
+  }
+}
+
+/** Bytes of the MLP that a token reads, as calibration measured it. */
+function mlpBytes(
+  { model, calibration }: BundleMetadata,
+  engine: Engine,
+): { dense: number; touched: number } {
+  const { perNeuron, perActive } = engine.model.weightBytes;
+  const { layers, ffnDim, hiddenSize } = model;
+  const touched = calibration.neurons.map(({ rank, density, precision }) => {
+    const predictor = density < 1 ? parameterBytes(rank, ffnDim, hiddenSize) : 0;
+    return predictor + density * ffnDim * (perNeuron + precision * perActive);
+  });
+  return {
+    dense: layers * ffnDim * (perNeuron + perActive),
+    touched: touched.reduce((sum, bytes) => sum + bytes, 0),
+  };
+}
+
+function layerTable({ model, sources, policy, calibration }: BundleMetadata, width: number): string {
+  const rows = calibration.neurons.map(({ rank, density, recall, precision }, layer) => {
+    const heads = policy.heads[layer]!;
+    const isDense = policy.neurons[layer]!.kind === "dense";
+    return [
+      String(layer),
+      isDense ? "dense" : sources.neurons,
+      isDense ? "" : String(rank),
+      percent(density),
+      percent(recall),
+      percent(precision),
+      heads.kind === "topK" ? `${heads.k} of ${model.heads}` : `all ${model.heads}`,
+    ];
+  });
+  const titles = ["rank", "density", "recall", "precision", "heads"].map((title) => ({ title }));
+  return renderTable([{ title: "layer" }, { title: "source", align: "left" }, ...titles], rows, width);
+}
+
+function prepareText(metadata: BundleMetadata, file: string, engine: Engine, width: number): string {
+  const { dense, predicted } = metadata.calibration.perplexity;
+  const bytes = mlpBytes(metadata, engine);
+  const saved = `${megabytes(bytes.dense)} dense, ${megabytes(bytes.touched)} predicted (${percent(bytes.touched / bytes.dense)})`;
+  return [
+    `${layerTable(metadata, width)}\n`,
+    `held-out perplexity: ${perplexity(dense)} dense, ${perplexity(predicted)} predicted (${change(predicted, dense, 2)})\n`,
+    `MLP weights read per token: ${saved}\n`,
+    `written: ${file}\n`,
+  ].join("");
+}
+
+async function runPrepare(context: Context, flags: Flags): Promise<void> {
+  const { output, signal } = context;
+  await withEngine(context, flags, async (engine) => {
+    const { text, capture, source, rank, recall, headTolerance, rows, epochs, seed } = flags;
+    const out = flags.out ?? engine.bundleFile;
+    await checkWritable(out);
+    const metadata = await prepare(engine, {
+      texts: text,
+      out,
+      ...(capture !== undefined && { captureFolder: capture }),
+      ...{ source, rank, recall, headTolerance, rows, epochs, seed },
+      onProgress: (stage, done, total) => output.progress.update(stageNames[stage], done, total),
+      signal,
+    });
+    output.result({ ...metadata, file: resolve(out) }, () =>
+      prepareText(metadata, out, engine, output.width),
+    );
+  });
+}
+
+export const prepareCommand: CommandSpec<Flags> = {
+  name: "prepare",
+  summary: "Train and calibrate the predictors of a model",
+  details:
+    "Runs the model over text, trains a predictor per layer, decides how much to compute, and writes all of it to one file, whole or not at all.",
+  examples: [
+    ["prepare --text stories.txt", "a bundle for the bundled model"],
+    ["prepare models/stories-4m --text a.txt b.txt --recall 0.97", "computes more, loses less"],
+    [
+      "prepare --text stories.txt --source attention-input --out early.safetensors",
+      "chooses half a block ahead",
+    ],
+  ],
+  options: [
+    new Option(
+      "--text <file...>",
+      "text like what the model will read, documents separated by <|endoftext|>",
+    ).makeOptionMandatory(),
+    new Option("--out <file>", "bundle to write (default: dejavu-bundle.safetensors in the model folder)"),
+    new Option("--source <tensor>", "what the predictors of neurons read")
+      .choices(sources)
+      .default(defaults.source),
+    new Option("--rank <r>", "largest rank tried; smaller ones are taken where they save more")
+      .argParser(integer(1, 16384))
+      .default(defaults.rank),
+    new Option("--recall <share>", "share of the active neurons that must be computed")
+      .argParser(share)
+      .default(defaults.recall),
+    new Option("--head-tolerance <nats>", "rise of the loss that skipping heads in one layer may cause")
+      .argParser(decimal(0))
+      .default(defaults.headTolerance),
+    new Option("--rows <n>", "tokens to capture").argParser(integer(2000)).default(defaults.rows),
+    new Option("--epochs <n>", "passes over the captured tokens")
+      .argParser(integer(0, 1000))
+      .default(defaults.epochs),
+    new Option("--capture <folder>", "keep the captured activations here (default: removed after use)"),
+    seedOption("training").default(defaults.seed),
+  ],
+  run: runPrepare,
+};

@@ -1,0 +1,160 @@
+/** Decoding speed, dense against sparse: interleaved rounds in one process, so that both see the same machine. */
+import { type GenerateResult, generate, generateText } from "../generate.ts";
+import { type Phase, phases } from "../kernels/contract.ts";
+import type { Engine } from "../load.ts";
+import { denseSelector } from "../sparsity/dense.ts";
+import type { Selector } from "../sparsity/selector.ts";
+import { bytesPerToken } from "./bytes.ts";
+
+export interface Spread {
+  readonly median: number;
+  readonly p25: number;
+  readonly p75: number;
+}
+
+export interface Contestant {
+  readonly engine: Engine;
+  readonly selector: Selector;
+}
+
+export interface BenchOptions {
+  readonly prompt: string;
+  /** Tokens that each contestant generates in each round. */
+  readonly tokens: number;
+  /** Rounds counted; one more comes before them to warm up. */
+  readonly rounds: number;
+  readonly onRound?: ((done: number, total: number) => void) | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface Side {
+  readonly tokensPerSecond: Spread;
+  /** Bytes of weights read for a token, the predictors' included. */
+  readonly bytesPerToken: number;
+  /** bytesPerToken · median tokens per second, in 10⁹. */
+  readonly gigabytesPerSecond: number;
+  /** Seconds per token, from a round of its own that is not timed otherwise. */
+  readonly phases: Readonly<Record<Phase, number>>;
+}
+
+export interface SparseSide extends Side {
+  /** Share of the time that goes to choosing what to compute. */
+  readonly predictorShare: number;
+  readonly mlpDensity: number;
+  readonly headDensity: number;
+}
+
+export interface Bench {
+  readonly tokens: number;
+  readonly rounds: number;
+  readonly dense: Side;
+  readonly sparse: SparseSide;
+  /** Sparse over dense, taken round by round. */
+  readonly speedup: Spread;
+}
+
+/** Median and quartiles, interpolated between neighbours. */
+export function spread(values: readonly number[]): Spread {
+  const sorted = values.toSorted((a, b) => a - b);
+  const at = (share: number): number => {
+    const place = share * (sorted.length - 1);
+    const low = sorted[Math.floor(place)] ?? Number.NaN;
+    const high = sorted[Math.ceil(place)] ?? Number.NaN;
+    return low + (high - low) * (place - Math.floor(place));
+  };
+  return { median: at(0.5), p25: at(0.25), p75: at(0.75) };
+}
+
+/** Spread of a / b, pair by pair. */
+export const pairedRatio = (a: readonly number[], b: readonly number[]): Spread =>
+  spread(a.map((value, round) => value / b[round]!));
+
+const request = ({ selector }: Contestant, { prompt, tokens, signal }: BenchOptions) => ({
+  prompt,
+  selector,
+  maxTokens: tokens,
+  temperature: 0,
+  ignoreEos: true,
+  signal,
+});
+
+export interface Lap {
+  /** Of each round. */
+  readonly tokensPerSecond: readonly number[];
+  /** Of the last round. */
+  readonly result: GenerateResult;
+}
+
+/** Lets all contestants decode in every round, in an order that is reversed from round to round. */
+export async function interleave(contestants: readonly Contestant[], options: BenchOptions): Promise<Lap[]> {
+  const laps = contestants.map(() => ({
+    tokensPerSecond: [] as number[],
+    result: null as GenerateResult | null,
+  }));
+  for (let round = 0; round <= options.rounds; round++) {
+    const order = round % 2 === 0 ? [...contestants.keys()] : [...contestants.keys()].reverse();
+    for (const c of order) {
+      const contestant = contestants[c]!;
+      const result = await generateText(contestant.engine, request(contestant, options));
+      laps[c]!.result = result;
+      if (round > 0) laps[c]!.tokensPerSecond.push(result.tokensPerSecond);
+    }
+    options.onRound?.(round + 1, options.rounds + 1);
+  }
+  return laps.map(({ tokensPerSecond, result }) => ({ tokensPerSecond, result: result! }));
+}
+
+/** Seconds per decoded token by phase; the prompt is left out. */
+export async function profile(
+  contestant: Contestant,
+  options: BenchOptions,
+): Promise<Readonly<Record<Phase, number>>> {
+  const { kernels } = contestant.engine;
+  const run = generate(contestant.engine, request(contestant, options));
+  await run.next(); // the prompt, and the token that follows from it
+  kernels.startProfile();
+  let step = await run.next();
+  while (!step.done) step = await run.next();
+  const seconds = await kernels.stopProfile();
+  const decoded = Math.max(1, step.value.tally.rows);
+  const perToken = phases.map((phase) => [phase, seconds[phase] / decoded] as const);
+  return Object.fromEntries(perToken) as Record<Phase, number>;
+}
+
+/**
+ * Measures decoding under the dense selector and under `sparse`.
+ * @throws ContextOverflowError when prompt and tokens exceed the context; the signal's reason when aborted
+ */
+export async function bench(engine: Engine, sparse: Selector, options: BenchOptions): Promise<Bench> {
+  const contestants = [
+    { engine, selector: denseSelector },
+    { engine, selector: sparse },
+  ];
+  const [denseLap, sparseLap] = (await interleave(contestants, options)) as [Lap, Lap];
+  const side = async (contestant: Contestant, { tokensPerSecond, result }: Lap): Promise<Side> => {
+    const speed = spread(tokensPerSecond);
+    const { touched } = bytesPerToken(engine.model, contestant.selector, result.tally);
+    return {
+      tokensPerSecond: speed,
+      bytesPerToken: touched,
+      gigabytesPerSecond: (touched * speed.median) / 1e9,
+      phases: await profile(contestant, options),
+    };
+  };
+  const dense = await side(contestants[0]!, denseLap);
+  const measured = await side(contestants[1]!, sparseLap);
+  const total = phases.reduce((sum, phase) => sum + measured.phases[phase], 0);
+  const { mlpDensity, headDensity } = sparseLap.result;
+  return {
+    tokens: options.tokens,
+    rounds: options.rounds,
+    dense,
+    sparse: {
+      ...measured,
+      predictorShare: total > 0 ? measured.phases.predictor / total : 0,
+      mlpDensity,
+      headDensity,
+    },
+    speedup: pairedRatio(sparseLap.tokensPerSecond, denseLap.tokensPerSecond),
+  };
+}
