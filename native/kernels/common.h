@@ -39,23 +39,31 @@ inline int64_t selectedRows(const Units& set, int64_t row) {
   return (set.indices ? set.counts[row] : set.units) * set.perUnit;
 }
 
+/** Vectors in a cache line of weights, where lines are to be prefetched once each. */
+template <bool ahead, class T>
+constexpr int perLine = ahead && lanes * sizeof(T) < 64 ? 64 / (lanes * sizeof(T)) : 1;
+
 /**
- * sums[x * W + w] = Σ_i weight[w][i] · x[x][i]: lanes over i, one chain for each of the W · X outputs.
+ * acc[x * W + w] += Σ_i weight = Σ_i weight[w][i] · x[x][i]: lanes over i, one chain for each of the W · X outputs.
  * `next`, where not null, are rows that will be wanted soon.
  */
 template <int W, int X, bool ahead, class T>
 inline __attribute__((always_inline)) void chain(F (&acc)[W * X], const T* const* weight, const float* const* x,
                                                  int64_t k, const T* const* next) {
+  constexpr int line = perLine<ahead, T>;
   int64_t i = 0;
-  for (; i + lanes <= k; i += lanes) {
+  auto step = [&](bool fetch) __attribute__((always_inline)) {
     F b[X];
     UNROLL for (int c = 0; c < X; c++) b[c] = V::load(x[c] + i);
     UNROLL for (int r = 0; r < W; r++) {
       F a = V::load(weight[r] + i);
-      if constexpr (ahead) V::prefetch(next[r] + i);
+      if (ahead && fetch) V::prefetch(next[r] + i);
       UNROLL for (int c = 0; c < X; c++) acc[c * W + r] = V::fma(a, b[c], acc[c * W + r]);
     }
-  }
+    i += lanes;
+  };
+  while (i + line * lanes <= k) UNROLL for (int v = 0; v < line; v++) step(v == 0);
+  while (i + lanes <= k) step(true);
   if (int n = (int)(k - i)) {
     F b[X];
     UNROLL for (int c = 0; c < X; c++) b[c] = V::loadTail(x[c] + i, n);
@@ -90,15 +98,19 @@ inline __attribute__((always_inline)) void addScaled(float* total, const T* cons
                                                      const T* const* next) {
   F f[W];
   UNROLL for (int r = 0; r < W; r++) f[r] = V::broadcast(factor[r]);
+  constexpr int line = perLine<ahead, T>;
   int64_t c = 0;
-  for (; c + lanes <= columns; c += lanes) {
+  auto step = [&](bool fetch) __attribute__((always_inline)) {
     F t = V::load(total + c);
     UNROLL for (int r = 0; r < W; r++) {
-      if constexpr (ahead) V::prefetch(next[r] + c);
+      if (ahead && fetch) V::prefetch(next[r] + c);
       t = V::fma(f[r], V::load(row[r] + c), t);
     }
     V::store(total + c, t);
-  }
+    c += lanes;
+  };
+  while (c + line * lanes <= columns) UNROLL for (int v = 0; v < line; v++) step(v == 0);
+  while (c + lanes <= columns) step(true);
   if (int n = (int)(columns - c)) {
     F t = V::loadTail(total + c, n);
     UNROLL for (int r = 0; r < W; r++) t = V::fma(f[r], V::loadTail(row[r] + c, n), t);

@@ -1,15 +1,19 @@
-/** Every instruction set of the native backend against the reference backend. */
-import { describe, it } from "vitest";
+/** Every instruction set of the native backend against the reference backend, and what only this backend can get wrong. */
+import { Worker } from "node:worker_threads";
+import { describe, expect, it } from "vitest";
 import { conformance } from "../../src/kernels/conformance.case.ts";
+import type { ActiveSet } from "../../src/kernels/contract.ts";
 import {
+  type InstructionSet,
   NativeUnavailableError,
   nativeInstructionSets,
   openNative,
 } from "../../src/kernels/native/native.ts";
+import { measureReadBandwidth } from "../../src/kernels/native/probe.ts";
 import { openReference } from "../../src/kernels/reference/reference.ts";
 
 /** The sets to test, or why there are none. */
-function available(): readonly ReturnType<typeof nativeInstructionSets>[number][] | string {
+function available(): readonly InstructionSet[] | string {
   try {
     return nativeInstructionSets();
   } catch (error) {
@@ -20,7 +24,7 @@ function available(): readonly ReturnType<typeof nativeInstructionSets>[number][
 
 const sets = available();
 if (typeof sets === "string") describe.skip(`native kernels: ${sets}`, () => it("is skipped", () => {}));
-else
+else {
   for (const instructionSet of sets)
     conformance(
       `native, ${instructionSet}`,
@@ -28,3 +32,122 @@ else
       openReference,
       3e-6,
     );
+  nativeOnly();
+}
+
+function nativeOnly(): void {
+  describe("native kernels", () => {
+    it("refuse numbers of threads and instruction sets that cannot be", () => {
+      for (const threads of [0, -1, 1.5, 257, Number.NaN])
+        expect(() => openNative({ threads })).toThrow(/threads/);
+      expect(() => openNative({ instructionSet: "mmx" as InstructionSet })).toThrow(/mmx/);
+    });
+
+    it("refuse an active set that lists units which are not there, or not in order", async () => {
+      const kernels = openNative({ threads: 2 });
+      const [x, weight] = [kernels.allocate("f32", [1, 8]), kernels.allocate("f32", [8, 8])];
+      const set: ActiveSet = {
+        units: 8,
+        indices: kernels.allocate("i32", [1, 8]),
+        counts: kernels.allocate("i32", [1, 1]),
+        slot: 0,
+      };
+      const attempt = async (units: number[], count: number, op: () => void) => {
+        kernels.write(set.indices, Int32Array.from(units));
+        kernels.write(set.counts, Int32Array.of(count));
+        op();
+        await kernels.read(x, new Float32Array(8));
+      };
+      const ops = [
+        () => kernels.product(x, 0, x, weight, null, "none", set, 1, 1),
+        () => kernels.accumulate(x, x, weight, null, set, 1, 1),
+        () => kernels.attention(x, x, weight, weight, set, 1, 0, 1),
+        () => kernels.refine(set, set, x, 1),
+      ];
+      for (const op of ops) {
+        await expect(attempt([0, 1, 8], 3, op)).rejects.toThrow(/active set/);
+        await expect(attempt([-1, 1, 2], 3, op)).rejects.toThrow(/active set/);
+        await expect(attempt([0, 1, 2], 9, op)).rejects.toThrow(/active set/);
+        await expect(attempt([0, 1, 2], -1, op)).rejects.toThrow(/active set/);
+        await attempt([0, 2, 7], 3, op);
+      }
+      for (const op of ops.slice(0, 3)) await expect(attempt([2, 1, 3], 3, op)).rejects.toThrow(/active set/);
+      kernels.dispose();
+    });
+
+    it("keep backends apart and refuse each other's tensors", async () => {
+      const [one, two] = [openNative({ threads: 2 }), openNative({ threads: 3 })];
+      const [a, b] = [one.allocate("f32", [1, 4]), two.allocate("f32", [1, 4])];
+      expect(() => one.copyRows(a, 0, b, 0, 1)).toThrow(/another backend/);
+      one.dispose();
+      two.write(b, Float32Array.of(1, 2, 3, 4));
+      two.layerNorm(b, b, null, null, 1e-5, 1);
+      const out = new Float32Array(4);
+      await two.read(b, out);
+      expect(out[3]).toBeCloseTo(1.3416, 3);
+      expect(() => one.allocate("f32", [1])).toThrow(/disposed/);
+      expect(() => one.copyRows(a, 0, a, 0, 1)).toThrow(/disposed/);
+      two.dispose();
+      two.dispose();
+    });
+
+    it("execute more commands than the list holds, in order", async () => {
+      const kernels = openNative({ threads: 2 });
+      const [sum, one] = [kernels.allocate("f32", [1, 2]), kernels.allocate("f32", [1, 2])];
+      kernels.write(one, Float32Array.of(1, 2));
+      for (let i = 0; i < 20000; i++) kernels.addRows(sum, one, 0, 1);
+      const out = new Float32Array(2);
+      await kernels.read(sum, out);
+      expect([...out]).toEqual([20000, 40000]);
+      kernels.dispose();
+    });
+
+    it("share work after all threads have gone to sleep", async () => {
+      const kernels = openNative({ threads: 4 });
+      const [n, k] = [1024, 256];
+      const [x, weight] = [kernels.allocate("f32", [1, k]), kernels.allocate("f32", [n, k])];
+      const out = kernels.allocate("f32", [1, n]);
+      kernels.write(x, new Float32Array(k).fill(1));
+      kernels.write(weight, new Float32Array(n * k).fill(1));
+      const host = new Float32Array(n);
+      for (let round = 0; round < 20; round++) {
+        await new Promise((resolve) => setTimeout(resolve, round % 4));
+        for (let i = 0; i < 50; i++) kernels.product(out, 0, x, weight, null, "none", null, 1, 1);
+        await kernels.read(out, host);
+        expect(host.every((v) => v === k)).toBe(true);
+      }
+      kernels.dispose();
+    });
+
+    it("notice when the memory of a tensor was transferred away", async () => {
+      const kernels = openNative({ threads: 1 });
+      const tensor = kernels.allocate("f32", [4]);
+      const steal = (bytes: Uint8Array) => {
+        structuredClone(bytes.buffer, { transfer: [bytes.buffer as ArrayBuffer] });
+      };
+      await expect(kernels.upload(tensor, steal)).rejects.toThrow(/transferred/);
+      kernels.dispose();
+    });
+
+    it("end with the worker thread that opened them, disposed of or not", async () => {
+      const addon = JSON.stringify(new URL("../../", import.meta.url).pathname);
+      const source = `
+        const { Engine, instructionSets } = require("node-gyp-build")(${addon});
+        new Engine(instructionSets[0], 3, new Int32Array(64));
+        require("node:worker_threads").parentPort.postMessage("open");`;
+      for (let i = 0; i < 3; i++) {
+        const worker = new Worker(source, { eval: true });
+        expect(await new Promise((resolve) => worker.once("message", resolve))).toBe("open");
+        expect(await worker.terminate()).toBe(1);
+      }
+    });
+
+    it("measure how fast memory is read", () => {
+      const kernels = openNative({ threads: 2 });
+      const rate = measureReadBandwidth(kernels, { bytes: 8 << 20, seconds: 0.01 });
+      expect(rate).toBeGreaterThan(0.1);
+      expect(rate).toBeLessThan(10000);
+      kernels.dispose();
+    });
+  });
+}
