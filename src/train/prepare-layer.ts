@@ -3,15 +3,18 @@ import type { Engine } from "../load.ts";
 import type { Rng } from "../sampling/rng.ts";
 import type { Source, UnitKind } from "../sparsity/selector.ts";
 import { frequencies } from "./batches.ts";
-import { type Factors, type Parameters, parameterBytes, truncate } from "./factors.ts";
+import { type Parameters, parameterBytes, truncate } from "./factors.ts";
 import { lowRankFactors } from "./initialise.ts";
 import type { ResolvedPrepareOptions } from "./prepare-options.ts";
 import type { PreparedLayer } from "./prepared-layer.ts";
 import { loadRows, type Rows } from "./rows.ts";
-import { evaluatePredictor, type TrainOptions, trainPredictor } from "./train-predictor.ts";
+import { type TrainOptions, trainPredictor } from "./train-predictor.ts";
 
 /** Deja Vu labels as true the heads among this share of the largest norms (main_att.py's default). */
 const headShare = 0.7;
+
+/** Ranks tried: the one asked for over these. */
+const rankDivisors = [1, 2, 4, 8];
 
 const densePoint = { threshold: 0, density: 1, recall: 1, precision: 1 };
 
@@ -43,8 +46,6 @@ export async function prepareLayer(
   const heldOutRows = rows.heldOut.length;
   if (!isPossible)
     return { layer: { units, source, parameters: null, point: densePoint, frequency }, heldOutRows };
-  const start =
-    unit === "heads" ? blankParameters(rows) : await startingPoint(engine, layer, rows, options, rng);
   const train: TrainOptions = {
     epochs: options.epochs,
     batchSize: options.batchSize,
@@ -56,18 +57,15 @@ export async function prepareLayer(
   const total =
     options.epochs * Math.floor(rows.train.length / Math.min(options.batchSize, rows.train.length));
   let step = 0;
-  const onStep = (): Promise<void> | undefined => {
+  const onStep = (): void | Promise<void> => {
     report(++step / total);
-    return breathe() ?? undefined;
+    return breathe();
   };
-  const trained = await trainPredictor(
-    kernels,
-    rows,
-    start,
-    train,
-    (n) => rng.nextInt(n),
-    () => onStep(),
-  );
+  const start =
+    unit === "heads"
+      ? blankParameters(rows)
+      : await startingPoint(engine, layer, rows, options, train, rng, onStep);
+  const trained = await trainPredictor(kernels, rows, start, train, (n) => rng.nextInt(n), onStep);
   const { parameters, point } = trained;
   return { layer: { units, source, parameters, point, frequency }, heldOutRows };
 }
@@ -78,13 +76,18 @@ function blankParameters(rows: Rows): Parameters {
   return { rank: 0, down: null, up: new Float32Array(units * width), bias: new Float32Array(units) };
 }
 
-/** The cheapest low-rank start: of the rank asked for, its half, quarter and eighth, the one that touches fewest bytes. */
+/**
+ * The cheapest low-rank start: of the rank asked for, its half, quarter and eighth, the one that touches the fewest
+ * bytes of weights at the wanted recall after one epoch of training, its own included.
+ */
 async function startingPoint(
   engine: Engine,
   layer: number,
   rows: Rows,
   options: ResolvedPrepareOptions,
+  train: TrainOptions,
   rng: Rng,
+  onStep: () => void | Promise<void>,
 ): Promise<Parameters> {
   const { kernels, model } = engine;
   const { perNeuron, perActive } = model.weightBytes;
@@ -92,14 +95,16 @@ async function startingPoint(
   const biasValues = new Float32Array(rows.units);
   if (bias !== null) await kernels.read(bias, biasValues);
   const maxRank = Math.min(options.rank, rows.width, rows.units);
-  const factors: Factors = await lowRankFactors(kernels, rows, weight, biasValues, maxRank, () => rng.next());
+  const factors = await lowRankFactors(kernels, rows, weight, biasValues, maxRank, () => rng.next());
   let best: { parameters: Parameters; bytes: number } | null = null;
-  for (const rank of new Set([1, 2, 4, 8].map((divisor) => Math.max(1, Math.round(maxRank / divisor))))) {
+  for (const divisor of rankDivisors) {
+    const rank = Math.max(1, Math.round(maxRank / divisor));
     const parameters = truncate(factors, rank);
-    const { density, precision } = await evaluatePredictor(kernels, rows, parameters, options.recall);
-    const selected = density * rows.units;
+    const trial = { ...train, epochs: Math.min(1, train.epochs) };
+    const { point } = await trainPredictor(kernels, rows, parameters, trial, (n) => rng.nextInt(n), onStep);
+    const chosen = point.density * rows.units;
     const bytes =
-      parameterBytes(rank, rows.units, rows.width) + selected * perNeuron + selected * precision * perActive;
+      parameterBytes(rank, rows.units, rows.width) + chosen * (perNeuron + point.precision * perActive);
     if (best === null || bytes < best.bytes) best = { parameters, bytes };
   }
   return best!.parameters;

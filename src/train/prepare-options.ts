@@ -20,7 +20,7 @@ const optionsSchema = z.strictObject({
   rows: z.int().min(2000).default(40_000),
   epochs: z.int().min(0).max(1000).default(6),
   batchSize: z.int().min(16).max(65536).default(512),
-  learningRate: z.number().gt(0).lt(1).default(1e-3),
+  learningRate: z.number().gt(0).lt(1).default(3e-3),
   seed: z.int().min(0).default(0),
 });
 
