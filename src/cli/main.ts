@@ -22,12 +22,6 @@ export const commands: readonly CommandSpec[] = [
   infoCommand,
 ];
 
-const examples = `
-Start here:
-  dejavu demo
-  dejavu generate --prompt "Once upon a time"
-  dejavu <command> --help`;
-
 function createProgram(io: Io): Command {
   const program = new Command("dejavu")
     .description(
@@ -42,7 +36,10 @@ function createProgram(io: Io): Command {
       getOutHelpWidth: () => io.stdout.columns ?? 100,
       getErrHelpWidth: () => io.stderr.columns ?? 100,
     })
-    .addHelpText("after", examples);
+    .addHelpText(
+      "after",
+      '\nExamples:\n  dejavu demo\n  dejavu generate --prompt "Once upon a time"\n  dejavu bench --help',
+    );
   for (const spec of commands) addCommand(program, io, spec);
   return program;
 }

@@ -151,6 +151,13 @@ function phaseTable({ dense, sparse, selector }: BenchReport, width: number): st
   return renderTable([{ title: "µs per token", align: "left" }, ...titles], rows, width);
 }
 
+/** Small weights never leave the caches; without a word, more than all of the memory's speed looks like a mistake. */
+function cacheNote({ dense, sparse, readBandwidth: roof }: BenchReport): string {
+  const fastest = Math.max(dense.gigabytesPerSecond, sparse.gigabytesPerSecond);
+  if (roof === null || fastest <= roof) return "";
+  return "Read rates above 100 % of memory's: these weights are small enough to stay in the caches.\n";
+}
+
 function benchText(report: BenchReport, width: number): string {
   const { machine, model, threads, tokens, rounds, reference } = report;
   const lines = [
@@ -158,7 +165,7 @@ function benchText(report: BenchReport, width: number): string {
     `${model.name}: ${model.type}, ${count(model.parameters)} parameters, ${model.dtype}, ${megabytes(model.bytes)}`,
     `threads: ${threads}; ${tokens} tokens a round, greedy; ${rounds} interleaved rounds after one to warm up`,
   ];
-  const tables = `${lines.join("\n")}\n\n${speedTable(report, width)}\n${phaseTable(report, width)}`;
+  const tables = `${lines.join("\n")}\n\n${speedTable(report, width)}${cacheNote(report)}\n${phaseTable(report, width)}`;
   if (reference === undefined) return tables;
   const { tokensPerSecond, ratio } = reference;
   const against = `${rate(tokensPerSecond.median)} tokens/s dense; ${machine.backend} is ${times(ratio.median)} as fast (${range(ratio, times)})`;
