@@ -484,14 +484,15 @@ export function conformance(
 
     for (const [op, scenario] of Object.entries(exact)) {
       const [weighted, withSets] = [/product|accumulate/.test(op), !/layerNorm|logSoftmax/.test(op)];
-      it.runIf(withSets)(`${op}: the set of all units gives the bits of no set`, async () => {
-        for (const type of weighted ? types : types.slice(0, 1))
-          for (const rows of [1, 2, 3, 4, 5, 66]) {
-            const withSet = await play(kernels, 7, (lab) => scenario(lab, rows, "full", type));
-            const without = await play(kernels, 7, (lab) => scenario(lab, rows, "none", type));
-            expectSame(withSet, without);
-          }
-      });
+      if (withSets)
+        it(`${op}: the set of all units gives the bits of no set`, async () => {
+          for (const type of weighted ? types : types.slice(0, 1))
+            for (const rows of [1, 2, 3, 4, 5, 66]) {
+              const withSet = await play(kernels, 7, (lab) => scenario(lab, rows, "full", type));
+              const without = await play(kernels, 7, (lab) => scenario(lab, rows, "none", type));
+              expectSame(withSet, without);
+            }
+        });
 
       it(`${op}: 1, 2 and 3 threads give the same bits`, async () => {
         const backends = [1, 2, 3].map((threads) => open(threads));

@@ -138,7 +138,7 @@ function nativeOnly(): void {
       for (let i = 0; i < 3; i++) {
         const worker = new Worker(source, { eval: true });
         expect(await new Promise((resolve) => worker.once("message", resolve))).toBe("open");
-        expect(await worker.terminate()).toBe(1);
+        await worker.terminate(); // would hang if a thread of the pool were left
       }
     });
 
