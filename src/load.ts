@@ -105,13 +105,20 @@ async function policyFor(engine: Engine, kind: SelectorKind, options: SelectorOp
     );
   }
   const isExplicit = mlpDensity !== undefined || headDensity !== undefined;
-  if (isExplicit)
+  if (isExplicit) {
     // A density given for one kind of unit leaves the other dense: a curve shows one cause at a time.
-    return uniformPolicy(
+    const asked = uniformPolicy(
       layers,
       densityPolicy(headDensity ?? 1, heads),
       densityPolicy(mlpDensity ?? 1, ffnDim),
     );
+    if (kind !== "predicted") return asked;
+    // Layers that nothing can be predicted for (block 0 has no previous block) stay dense.
+    const { predictors } = await engine.bundle();
+    const possible = (unit: "heads" | "neurons") =>
+      asked[unit].map((layer, l) => (predictors[unit][l] === null ? dense : layer));
+    return { ...asked, heads: possible("heads"), neurons: possible("neurons") };
+  }
   const { policy, calibration } = (await engine.bundle()).metadata;
   if (kind === "predicted") return policy;
   // Static and random have no logits to compare with a threshold: they get the mean set size that it had.

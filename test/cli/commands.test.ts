@@ -60,6 +60,19 @@ describe("prepare", () => {
     expect(lines[2]).toMatch(/^1 +previous-block +\d+ /);
     expect(stdout).toMatch(/held-out perplexity: [\d.,]+ dense, [\d.,]+ predicted/);
     expect(stdout).toContain(`written: ${out}`);
+    // Layer 0, which has no previous block, stays dense whatever is asked of the others.
+    const half = [
+      "--bundle",
+      out,
+      "--prompt",
+      "ab",
+      "--max-tokens",
+      "2",
+      "--ignore-eos",
+      "--mlp-density",
+      "0.5",
+    ];
+    expect((await on("generate", [...half, "--json"])).json()).toMatchObject({ mlpDensity: 0.75 });
   });
 });
 
