@@ -36,7 +36,8 @@ export class Output {
 
   /** Columns that a table may take. */
   get width(): number {
-    return this.#io.stdout.columns ?? fileWidth;
+    // Some terminals claim to have none.
+    return this.#io.stdout.columns || fileWidth;
   }
 
   /** Text for people, on stdout; nothing with --json. */

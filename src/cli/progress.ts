@@ -11,6 +11,8 @@ const barSteps = 1000;
 interface Stage {
   readonly name: string;
   readonly started: number;
+  /** Largest share reported: a bar never goes back. */
+  share: number;
   lastLine: number;
   isAnnounced: boolean;
   isDone: boolean;
@@ -37,10 +39,10 @@ export class Progress {
     const stage = this.#stage!;
     if (stage.isDone) return;
     const now = performance.now() / 1000;
-    const share = total > 0 ? Math.min(1, done / total) : 1;
-    stage.isDone = share === 1;
+    stage.share = Math.max(stage.share, total > 0 ? Math.min(1, done / total) : 1);
+    stage.isDone = stage.share === 1;
     if (!stage.isAnnounced && (now - stage.started < patience || (patience > 0 && stage.isDone))) return;
-    this.#show(stage, share, now);
+    this.#show(stage, now);
   }
 
   /** Ends the last stage; nothing stays behind that would keep the process alive. */
@@ -52,15 +54,23 @@ export class Progress {
   #begin(name: string): void {
     this.end();
     const now = performance.now() / 1000;
-    this.#stage = { name, started: now, lastLine: now, isAnnounced: false, isDone: false, bar: null };
+    this.#stage = {
+      name,
+      started: now,
+      share: 0,
+      lastLine: now,
+      isAnnounced: false,
+      isDone: false,
+      bar: null,
+    };
   }
 
-  #show(stage: Stage, share: number, now: number): void {
+  #show(stage: Stage, now: number): void {
     const isFirst = !stage.isAnnounced;
     stage.isAnnounced = true;
     if (this.#stream.isTTY) {
       stage.bar ??= this.#startBar(stage.name);
-      stage.bar.update(Math.floor(share * barSteps));
+      stage.bar.update(Math.floor(stage.share * barSteps));
       if (stage.isDone) stage.bar.stop();
       return;
     }
@@ -68,7 +78,7 @@ export class Progress {
     else if (isFirst) this.#stream.write(`${stage.name} …\n`);
     else if (now - stage.lastLine >= lineInterval) {
       stage.lastLine = now;
-      this.#stream.write(`${stage.name}: ${percent(share, 0)}\n`);
+      this.#stream.write(`${stage.name}: ${percent(stage.share, 0)}\n`);
     }
   }
 
