@@ -5,9 +5,9 @@ namespace dejavu {
 namespace {
 
 /** Work below this is done at once by the caller: sharing it costs more than reading half of it from cache. */
-constexpr int64_t inlineBytes = 96 << 10;
+constexpr int64_t inlineBytes = 32 << 10;
 /** A piece has at least this much, or claiming it costs too much beside doing it. */
-constexpr int64_t pieceBytes = 64 << 10;
+constexpr int64_t pieceBytes = 36 << 10;
 constexpr int64_t bytesOf[weightTypes] = {4, 2, 2};
 
 int64_t quotient(int64_t a, int64_t b) { return (a + b - 1) / b; }
