@@ -6,7 +6,7 @@ const widened = Float32Array.from({ length: 65536 }, (_, bits) => f16ToNumber(bi
 
 export interface Batch {
   readonly inputs: Float32Array; // [size, width]
-  readonly active: Uint8Array; // [size, units]
+  readonly active: Uint8Array; // [size, units]: 1 where the unit was worth something
 }
 
 export function createBatch(rows: Rows, size: number): Batch {
@@ -18,16 +18,15 @@ export function fillBatch(batch: Batch, rows: Rows, numbers: Int32Array): void {
   const { width, units, inputs } = rows;
   for (const [at, row] of numbers.entries()) {
     for (let i = 0; i < width; i++) batch.inputs[at * width + i] = widened[inputs[row * width + i]!]!;
-    for (let u = 0; u < units; u++) batch.active[at * units + u] = rows.isActive(row, u) ? 1 : 0;
+    for (let u = 0; u < units; u++) batch.active[at * units + u] = rows.value(row, u) > 0 ? 1 : 0;
   }
 }
 
-/** How often each unit belongs to the true set, over the training rows: what the static selector ranks by. */
-export function frequencies(rows: Rows): Float32Array {
-  const counts = new Float32Array(rows.units);
-  for (const row of rows.train)
-    for (let u = 0; u < rows.units; u++) if (rows.isActive(row, u)) counts[u]! += 1;
-  return counts.map((count) => count / Math.max(1, rows.train.length));
+/** Mean worth of each unit over the training rows: how often a neuron was active, how large a head's output was. */
+export function meanValues(rows: Rows): Float32Array {
+  const sums = new Float64Array(rows.units);
+  for (const row of rows.train) for (let u = 0; u < rows.units; u++) sums[u]! += rows.value(row, u);
+  return Float32Array.from(sums, (sum) => sum / Math.max(1, rows.train.length));
 }
 
 /** Fisher–Yates with the caller's random numbers. */

@@ -7,45 +7,11 @@
  */
 import type { Kernels } from "../kernels/contract.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import { createBatch, fillBatch } from "./batches.ts";
 import type { Factors } from "./factors.ts";
+import { inputMoments } from "./moments.ts";
 import type { Rows } from "./rows.ts";
 
-const batchSize = 512;
 const iterations = 8;
-
-/** Mean [width] and covariance f32 [width, width] of the training inputs. */
-async function inputStatistics(
-  kernels: Kernels,
-  rows: Rows,
-): Promise<{ mean: Float32Array; covariance: Tensor }> {
-  const { width } = rows;
-  const size = Math.min(batchSize, rows.train.length);
-  const batch = createBatch(rows, size);
-  const x = kernels.allocate("f32", [size, width]);
-  const xt = kernels.allocate("f32", [width, size]);
-  const covariance = kernels.allocate("f32", [width, width]);
-  const sum = new Float64Array(width);
-  let count = 0;
-  for (let start = 0; start + size <= rows.train.length; start += size) {
-    fillBatch(batch, rows, rows.train.subarray(start, start + size));
-    for (let i = 0; i < batch.inputs.length; i++) sum[i % width]! += batch.inputs[i]!;
-    kernels.write(x, batch.inputs);
-    kernels.transpose(xt, x, size);
-    kernels.accumulate(covariance, xt, x, null, null, 1, width);
-    count += size;
-  }
-  const mean = Float32Array.from(sum, (value) => value / count);
-  const products = new Float32Array(width * width);
-  await kernels.read(covariance, products);
-  for (let i = 0; i < width; i++)
-    for (let j = 0; j < width; j++)
-      products[i * width + j] = products[i * width + j]! / count - mean[i]! * mean[j]!;
-  kernels.write(covariance, products);
-  kernels.free(x);
-  kernels.free(xt);
-  return { mean, covariance };
-}
 
 /** Makes the rows of a [rank, n] matrix orthonormal, the earlier ones first (modified Gram–Schmidt, run twice). */
 function orthonormalise(v: Float32Array, rank: number, n: number): void {
@@ -80,7 +46,7 @@ export async function lowRankFactors(
   next: () => number,
 ): Promise<Factors> {
   const [n, d] = weight.shape as [number, number];
-  const { mean, covariance } = await inputStatistics(kernels, rows);
+  const { mean, covariance } = await inputMoments(kernels, rows);
   const directions = kernels.allocate("f32", [rank, n]);
   const inInput = kernels.allocate("f32", [rank, d]);
   const scaled = kernels.allocate("f32", [rank, d]);

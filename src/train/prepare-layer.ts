@@ -1,79 +1,77 @@
-/** Trains and calibrates the predictor of one layer's heads or neurons. */
+/** Makes and calibrates the predictor of one layer's heads or neurons. */
 import type { Engine } from "../load.ts";
 import type { Rng } from "../sampling/rng.ts";
 import type { Source, UnitKind } from "../sparsity/selector.ts";
-import { frequencies } from "./batches.ts";
+import { meanValues } from "./batches.ts";
 import { type Parameters, parameterBytes, truncate } from "./factors.ts";
+import { regressHeads } from "./head-regression.ts";
 import { lowRankFactors } from "./initialise.ts";
 import type { ResolvedPrepareOptions } from "./prepare-options.ts";
 import type { PreparedLayer } from "./prepared-layer.ts";
 import { loadRows, type Rows } from "./rows.ts";
-import { type TrainOptions, trainPredictor } from "./train-predictor.ts";
-
-/** Deja Vu labels as true the heads among this share of the largest norms (main_att.py's default). */
-const headShare = 0.7;
+import { type Trained, type TrainOptions, trainPredictor } from "./train-predictor.ts";
 
 /** Ranks tried: the one asked for over these. */
 const rankDivisors = [1, 2, 4, 8];
 
 const densePoint = { threshold: 0, density: 1, recall: 1, precision: 1 };
 
-export async function prepareLayer(
-  engine: Engine,
-  folder: string,
-  layer: number,
-  unit: UnitKind,
-  source: Source,
-  options: ResolvedPrepareOptions,
-  rng: Rng,
-  report: (share: number) => void,
-  breathe: () => Promise<void> | undefined,
-): Promise<{ layer: PreparedLayer; heldOutRows: number }> {
-  const { kernels, model } = engine;
-  const units = unit === "heads" ? model.shape.heads : model.shape.ffnDim;
+export interface LayerJob {
+  readonly engine: Engine;
+  /** Where the captured rows are. */
+  readonly folder: string;
+  readonly layer: number;
+  readonly unit: UnitKind;
+  readonly source: Source;
+  readonly options: ResolvedPrepareOptions;
+  readonly rng: Rng;
+  /** Called with the share that is done, after each step. */
+  readonly report: (share: number) => void;
+  /** Awaited after each step; throws to stop. */
+  readonly breathe: () => Promise<void> | undefined;
+}
+
+export async function prepareLayer(job: LayerJob): Promise<{ layer: PreparedLayer; heldOutRows: number }> {
+  const { engine, folder, layer, unit, source } = job;
+  const { heads, ffnDim } = engine.model.shape;
+  const units = unit === "heads" ? heads : ffnDim;
   const { sha256 } = await engine.identity();
   const isPossible = !(layer === 0 && source === "previous-block");
-  const rows = await loadRows(
-    folder,
-    layer,
-    unit,
-    units,
-    isPossible ? source : "attention-input",
-    sha256,
-    headShare,
-  );
-  const frequency = frequencies(rows);
+  const available = isPossible ? source : "attention-input";
+  const rows = await loadRows(folder, layer, unit, units, available, sha256);
+  const base = { units, source, score: meanValues(rows) };
   const heldOutRows = rows.heldOut.length;
-  if (!isPossible)
-    return { layer: { units, source, parameters: null, point: densePoint, frequency }, heldOutRows };
+  await job.breathe();
+  if (!isPossible) return { layer: { ...base, parameters: null, point: densePoint }, heldOutRows };
+  if (unit === "heads") {
+    const parameters = await regressHeads(engine.kernels, rows);
+    return { layer: { ...base, parameters, point: densePoint }, heldOutRows };
+  }
+  const { parameters, point } = await trainNeurons(job, rows);
+  return { layer: { ...base, parameters, point }, heldOutRows };
+}
+
+async function trainNeurons(job: LayerJob, rows: Rows): Promise<Trained> {
+  const { engine, options, rng } = job;
   const train: TrainOptions = {
     epochs: options.epochs,
     batchSize: options.batchSize,
     learningRate: options.learningRate,
     weightDecay: 0.01,
-    lossFloor: unit === "heads" ? 0 : 0.005,
+    lossFloor: 0.005,
     recall: options.recall,
   };
-  const total =
-    options.epochs * Math.floor(rows.train.length / Math.min(options.batchSize, rows.train.length));
+  const stepsPerEpoch = Math.floor(rows.train.length / Math.min(options.batchSize, rows.train.length));
+  const trialEpochs = rankDivisors.length * Math.min(1, options.epochs);
+  const total = Math.max(1, (options.epochs + trialEpochs) * stepsPerEpoch);
   let step = 0;
   const onStep = (): void | Promise<void> => {
-    report(++step / total);
-    return breathe();
+    step += 1;
+    job.report(step / total);
+    return job.breathe();
   };
-  const start =
-    unit === "heads"
-      ? blankParameters(rows)
-      : await startingPoint(engine, layer, rows, options, train, rng, onStep);
-  const trained = await trainPredictor(kernels, rows, start, train, (n) => rng.nextInt(n), onStep);
-  const { parameters, point } = trained;
-  return { layer: { units, source, parameters, point, frequency }, heldOutRows };
-}
-
-/** Heads are few: one matrix [heads, hidden_size] costs less than two factors, and its loss is convex. */
-function blankParameters(rows: Rows): Parameters {
-  const { units, width } = rows;
-  return { rank: 0, down: null, up: new Float32Array(units * width), bias: new Float32Array(units) };
+  const start = await startingPoint(job, rows, train, onStep);
+  return trainPredictor(engine.kernels, rows, start, train, (n) => rng.nextInt(n), onStep);
 }
 
 /**
@@ -81,14 +79,12 @@ function blankParameters(rows: Rows): Parameters {
  * bytes of weights at the wanted recall after one epoch of training, its own included.
  */
 async function startingPoint(
-  engine: Engine,
-  layer: number,
+  job: LayerJob,
   rows: Rows,
-  options: ResolvedPrepareOptions,
   train: TrainOptions,
-  rng: Rng,
   onStep: () => void | Promise<void>,
 ): Promise<Parameters> {
+  const { engine, layer, options, rng } = job;
   const { kernels, model } = engine;
   const { perNeuron, perActive } = model.weightBytes;
   const { weight, bias } = model.neuronRows(layer);
@@ -96,15 +92,15 @@ async function startingPoint(
   if (bias !== null) await kernels.read(bias, biasValues);
   const maxRank = Math.min(options.rank, rows.width, rows.units);
   const factors = await lowRankFactors(kernels, rows, weight, biasValues, maxRank, () => rng.next());
+  const trial = { ...train, epochs: Math.min(1, train.epochs) };
   let best: { parameters: Parameters; bytes: number } | null = null;
   for (const divisor of rankDivisors) {
-    const rank = Math.max(1, Math.round(maxRank / divisor));
-    const parameters = truncate(factors, rank);
-    const trial = { ...train, epochs: Math.min(1, train.epochs) };
+    const parameters = truncate(factors, Math.max(1, Math.round(maxRank / divisor)));
     const { point } = await trainPredictor(kernels, rows, parameters, trial, (n) => rng.nextInt(n), onStep);
     const chosen = point.density * rows.units;
     const bytes =
-      parameterBytes(rank, rows.units, rows.width) + chosen * (perNeuron + point.precision * perActive);
+      parameterBytes(parameters.rank, rows.units, rows.width) +
+      chosen * (perNeuron + point.precision * perActive);
     if (best === null || bytes < best.bytes) best = { parameters, bytes };
   }
   return best!.parameters;

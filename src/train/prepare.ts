@@ -108,7 +108,7 @@ async function prepareAllLayers(
       const base = layer * 2 + (unit === "neurons" ? 1 : 0);
       const report = (share: number) => onProgress("train", base + share, layers * 2);
       const source = unit === "heads" ? headSource(options.source) : options.source;
-      const made = await prepareLayer(engine, folder, layer, unit, source, options, rng, report, breathe);
+      const made = await prepareLayer({ engine, folder, layer, unit, source, options, rng, report, breathe });
       prepared[unit].push(made.layer);
       heldOutRows = made.heldOutRows;
       report(1);

@@ -14,8 +14,8 @@ export interface PreparedLayer {
   /** Null where no predictor is possible: block 0 has no previous block. */
   readonly parameters: Parameters | null;
   readonly point: OperatingPoint;
-  /** How often each unit belonged to the true set [units]. */
-  readonly frequency: Float32Array;
+  /** Mean worth of each unit [units]: what the static selector ranks by. */
+  readonly score: Float32Array;
 }
 
 type Prepared = Readonly<Record<UnitKind, readonly PreparedLayer[]>>;
@@ -70,9 +70,9 @@ export function bundleTensors(prepared: Prepared): BundleTensor[] {
       data: new Uint8Array(values.buffer, values.byteOffset, values.byteLength),
     });
   for (const unit of ["heads", "neurons"] as const)
-    for (const [layer, { parameters, units, frequency }] of prepared[unit].entries()) {
+    for (const [layer, { parameters, units, score }] of prepared[unit].entries()) {
       const name = (part: "down" | "up" | "bias" | "score") => bundleTensorName(unit, layer, part);
-      add(name("score"), "F32", [units], frequency);
+      add(name("score"), "F32", [units], score);
       if (parameters === null) continue;
       const { rank, down, up, bias } = parameters;
       const width = inputWidth(parameters, units);

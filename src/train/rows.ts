@@ -9,8 +9,8 @@ export interface Rows {
   readonly width: number; // hidden_size
   readonly units: number;
   readonly inputs: Uint16Array; // binary16 bits [rows, width]
-  /** 1 where the unit belongs to the true set. */
-  isActive(row: number, unit: number): boolean;
+  /** What the unit was worth: 1 for a neuron above zero, else 0; the output norm of a head. */
+  value(row: number, unit: number): number;
   /** Row numbers. Documents whose number is 19 modulo 20 are held out: 95 to 5, by document. */
   readonly train: Int32Array;
   readonly heldOut: Int32Array;
@@ -42,21 +42,9 @@ async function readBytes(weights: Weights, name: string): Promise<Uint8Array> {
   return bytes;
 }
 
-/** Marks each row's `k` largest norms; ties go to the lower head. */
-function topHeads(norms: Float32Array, heads: number, k: number): Uint8Array {
-  const marks = new Uint8Array(norms.length);
-  for (let start = 0; start < norms.length; start += heads) {
-    const row = norms.subarray(start, start + heads);
-    const order = Array.from(row.keys()).sort((a, b) => row[b]! - row[a]! || a - b);
-    for (const head of order.slice(0, k)) marks[start + head] = 1;
-  }
-  return marks;
-}
-
 /**
  * Loads what a predictor of `unit` in `layer` learns from.
  * @param units number of heads or neurons
- * @param headShare heads count as true when they are among this share of the largest output norms (Deja Vu's label)
  */
 export async function loadRows(
   folder: string,
@@ -65,7 +53,6 @@ export async function loadRows(
   units: number,
   source: Source,
   modelSha256: string,
-  headShare: number,
 ): Promise<Rows> {
   const labels = await open(folder, layer, modelSha256);
   const inputLayer = source === "previous-block" ? layer - 1 : layer;
@@ -85,16 +72,11 @@ export async function loadRows(
     };
     if (unit === "heads") {
       const norms = new Float32Array((await readBytes(labels, "head_norm")).buffer);
-      const marks = topHeads(norms, units, Math.max(1, Math.floor(units * headShare)));
-      return { ...shared, units, isActive: (row, u) => marks[row * units + u] === 1 };
+      return { ...shared, units, value: (row, u) => norms[row * units + u]! };
     }
     const bits = await readBytes(labels, "active");
     const stride = labels.tensors.get("active")!.shape[1]!;
-    return {
-      ...shared,
-      units,
-      isActive: (row, u) => ((bits[row * stride + (u >> 3)]! >> (u & 7)) & 1) === 1,
-    };
+    return { ...shared, units, value: (row, u) => (bits[row * stride + (u >> 3)]! >> (u & 7)) & 1 };
   } finally {
     await labels.close();
     if (inputFile !== labels) await inputFile.close();
