@@ -2,7 +2,7 @@
 import type { Engine } from "./load.ts";
 import { blockRows, feed } from "./models/feed.ts";
 import type { ModelState } from "./models/model.ts";
-import { createSampler, type SamplingOptions } from "./sampling/sampling.ts";
+import { createSampler, type Sampler, type SamplingOptions } from "./sampling/sampling.ts";
 import { denseSelector } from "./sparsity/dense.ts";
 import type { Selector } from "./sparsity/selector.ts";
 import { Tally } from "./sparsity/tally.ts";
@@ -76,9 +76,8 @@ function resolveMaxTokens(wanted: number | undefined, promptTokens: number, limi
 }
 
 /** Returns a function that chooses the next id from row 0 of the state's logits. */
-function createChooser(engine: Engine, state: ModelState, options: GenerateOptions, history: number[]) {
+function createChooser(engine: Engine, state: ModelState, sampler: Sampler, history: number[]) {
   const { kernels, model } = engine;
-  const sampler = createSampler(options, model.shape.vocabSize);
   if (sampler.isArgmax) {
     const id = new Int32Array(1);
     const best = kernels.allocate("i32", [1]);
@@ -111,11 +110,12 @@ export async function* generate(
   const promptIds = encodePrompt(engine, options);
   const maxTokens = resolveMaxTokens(options.maxTokens, promptIds.length, model.shape.maxPositions);
   const stops = new StopMatcher(options.stop ?? []);
+  const sampler = createSampler(options, model.shape.vocabSize);
   const stream = tokenizer.stream();
   const ids: number[] = [];
   const history = [...promptIds];
   const state = model.createState(promptIds.length + maxTokens - 1, blockRows);
-  const chooser = createChooser(engine, state, options, history);
+  const chooser = createChooser(engine, state, sampler, history);
   const tally = new Tally(state.sets);
   const breathe = createBreather(signal);
   const input = new Int32Array(1);
