@@ -26,7 +26,13 @@ export { type Backend, backends } from "./kernels/open.ts";
 export { bundledModel, type Engine, type LoadOptions, load, type SelectorOptions } from "./load.ts";
 export type { Model, ModelShape, ModelState } from "./models/model.ts";
 export type { BundleMetadata } from "./sparsity/bundle.ts";
-export { type BlockView, type Selector, type SelectorKind, type Source, selectorKinds } from "./sparsity/selector.ts";
+export {
+  type BlockView,
+  type Selector,
+  type SelectorKind,
+  type Source,
+  selectorKinds,
+} from "./sparsity/selector.ts";
 export { Tally } from "./sparsity/tally.ts";
 export type { Tokenizer } from "./text/tokenizer.ts";
 export { prepare } from "./train/prepare.ts";

@@ -205,7 +205,14 @@ function createEngine(folder: string, bundleFile: string, model: Model, tokenize
     kernels,
     bundleFile,
     identity: () => (identity ??= identify()),
-    bundle: () => (bundle ??= openBundle()),
+    bundle() {
+      // A failure is not kept: the file may be there, or right, next time.
+      bundle ??= openBundle().catch((error: unknown) => {
+        bundle = undefined;
+        throw error;
+      });
+      return bundle;
+    },
     async selector(kind, selectorOptions = {}) {
       if (kind === "dense") return denseSelector;
       const policy = await policyFor(engine, kind, selectorOptions);

@@ -1,12 +1,14 @@
 /**
  * The arithmetic that a backend owes the rest of the program.
  *
- * Guarantees that every backend gives, and that `conformance.case.ts` checks:
+ * Guarantees that every backend gives, and that `test/kernels/conformance.case.ts` checks:
  * - Ops are void and ordered: each sees the results of those called before it. Only `read` waits.
  * - Sums are accumulated in float32 (or wider), whatever the weights' dtype.
  * - A row of a result does not depend on how many rows were computed with it, nor on the number of threads.
  *   With an active set that holds every unit, `product` and `accumulate` give the bits they give without one.
- * - Shapes are checked (`checks.ts`) before any work; a violation throws and changes nothing.
+ * - Shapes are checked (`checks.ts`) before any work; a violation throws and changes nothing. What only the data can
+ *   show (an id beyond the table, a set that is not ascending) may throw as late as the next wait; the ops called
+ *   after the one at fault are then dropped.
  * - No op allocates, once the tensors exist.
  *
  * Matrices that pair with units are stored by rows of the unit, so that a skipped unit is a row never read:
@@ -73,7 +75,7 @@ export interface Kernels {
   ): void;
 
   /**
-   * out[outRow + r, o] = activation(Σ_k x[r, k] · weight[o, k] + bias[o]) for every o of the selected units.
+   * out[outRow + r, o] = activation(Σ_k x[r, k] · weight[o, k] + bias[o]) for every o of the selected units. NaN passes a ReLU as NaN.
    * x f32 [maxRows, k], weight float [n, k], bias f32 [n], out f32 [≥ outRow + rows, n].
    * Unit u stands for the weight rows u·rowsPerUnit … (u+1)·rowsPerUnit − 1; `set` null means all.
    * Outputs of units outside the set are left as they are.
@@ -122,16 +124,16 @@ export interface Kernels {
 
   /** out[r, u] = L2 norm of x[r, u·width … (u+1)·width − 1]. out f32 [maxRows, units], x f32 [maxRows, units · width]. */
   unitNorms(out: Tensor, x: Tensor, rows: number): void;
-  /** The k largest of scores[r, :] (ties: the lower unit first; NaN ranks below all). scores f32 [maxRows, units]. */
+  /** The k largest of scores[r, :], all if there are fewer (ties: the lower unit first; NaN ranks below all). scores f32 [maxRows, units]. */
   selectTopK(set: ActiveSet, scores: Tensor, k: number, rows: number): void;
-  /** Every unit with scores[r, u] > threshold; NaN is never selected. */
+  /** Every unit with scores[r, u] > threshold, compared as the float64 number given; NaN is never selected. */
   selectThreshold(set: ActiveSet, scores: Tensor, threshold: number, rows: number): void;
   /** out = the units of `set` with values[r, u] > 0 : rows of the second matrix that a ReLU made superfluous are dropped. */
   refine(out: ActiveSet, set: ActiveSet, values: Tensor, rows: number): void;
 
   /** out[r, :] = log softmax of x[r, :]. f32 [maxRows, n]; out may be x. */
   logSoftmax(out: Tensor, x: Tensor, rows: number): void;
-  /** out[r] = index of the largest of x[r, :], the first of equals; NaN never wins. out i32 [maxRows], x f32 [maxRows, n]. */
+  /** out[r] = index of the largest of x[r, :], the first of equals; NaN never wins, and 0 is the answer if nothing else does. out i32 [maxRows], x f32 [maxRows, n]. */
   argmax(out: Tensor, x: Tensor, rows: number): void;
 
   /** Books the time since the previous mark (or `startProfile`) to `phase`. Does nothing outside a profile. */

@@ -1,7 +1,6 @@
 /** Every instruction set of the native backend against the reference backend, and what only this backend can get wrong. */
 import { Worker } from "node:worker_threads";
 import { describe, expect, it } from "vitest";
-import { conformance } from "../../src/kernels/conformance.case.ts";
 import type { ActiveSet } from "../../src/kernels/contract.ts";
 import {
   type InstructionSet,
@@ -11,6 +10,7 @@ import {
 } from "../../src/kernels/native/native.ts";
 import { measureReadBandwidth } from "../../src/kernels/native/probe.ts";
 import { openReference } from "../../src/kernels/reference/reference.ts";
+import { conformance } from "./conformance.case.ts";
 
 /** The sets to test, or why there are none. */
 function available(): readonly InstructionSet[] | string {

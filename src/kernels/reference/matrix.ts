@@ -45,7 +45,7 @@ export function product(
       let sum = 0;
       for (let i = 0; i < k; i++) sum += input[r * k + i]! * values[offset + i]!;
       sum += b ? b[o]! : 0;
-      y[(outRow + r) * n + o] = activation === "relu" && !(sum > 0) ? 0 : sum;
+      y[(outRow + r) * n + o] = activation === "relu" && sum < 0 ? 0 : sum;
     });
 }
 

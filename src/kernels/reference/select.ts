@@ -75,15 +75,11 @@ export function argmax(out: Tensor, x: Tensor, rows: number): void {
   const n = x.shape[1]!;
   const input = floatsOf(x);
   for (let r = 0; r < rows; r++) {
-    let best = 0;
-    let bestValue = Number.NEGATIVE_INFINITY;
+    let best = -1;
     for (let i = 0; i < n; i++) {
       const value = input[r * n + i]!;
-      if (value > bestValue) {
-        best = i;
-        bestValue = value;
-      }
+      if (!Number.isNaN(value) && (best < 0 || value > input[r * n + best]!)) best = i;
     }
-    intsOf(out)[r] = best;
+    intsOf(out)[r] = Math.max(best, 0);
   }
 }

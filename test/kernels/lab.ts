@@ -1,0 +1,123 @@
+/** What the conformance suite is made with: tensors from seeds, and comparisons. */
+import { expect } from "vitest";
+import type { ActiveSet, Kernels } from "../../src/kernels/contract.ts";
+import {
+  type Dtype,
+  type FloatDtype,
+  fromFloat32,
+  type HostArray,
+  hostView,
+} from "../../src/tensor/dtype.ts";
+import { elementCount, type Tensor } from "../../src/tensor/tensor.ts";
+
+export type Filling = "none" | "empty" | "full" | "random";
+
+/** Makes tensors of pseudo-random numbers in one backend and reads them back. */
+export class Lab {
+  readonly kernels: Kernels;
+  #state: number;
+  readonly #made: Tensor[] = [];
+
+  constructor(kernels: Kernels, seedValue: number) {
+    this.kernels = kernels;
+    this.#state = seedValue;
+  }
+
+  /** A number in [0, 1): a 32-bit mixing generator, good enough for tests. */
+  next(): number {
+    this.#state = (this.#state + 0x6d2b79f5) | 0;
+    let t = Math.imul(this.#state ^ (this.#state >>> 15), 1 | this.#state);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+  }
+
+  tensor(type: Dtype, shape: readonly number[], values: HostArray): Tensor {
+    const tensor = this.kernels.allocate(type, shape);
+    this.kernels.write(tensor, values);
+    this.#made.push(tensor);
+    return tensor;
+  }
+
+  /** Gives back what was made here, so that later scenarios meet used memory and used numbers. */
+  free(): void {
+    for (const tensor of this.#made.splice(0)) this.kernels.free(tensor);
+  }
+
+  /** Uniform in [−1, 1). */
+  random(shape: readonly number[], type: FloatDtype = "f32"): Tensor {
+    const values = Float32Array.from({ length: elementCount(shape) }, () => this.next() * 2 - 1);
+    return this.tensor(type, shape, fromFloat32(type, values));
+  }
+
+  floats(shape: readonly number[], values: ArrayLike<number>): Tensor {
+    return this.tensor("f32", shape, Float32Array.from(values));
+  }
+
+  integers(shape: readonly number[], values: ArrayLike<number>): Tensor {
+    return this.tensor("i32", shape, Int32Array.from(values));
+  }
+
+  /** A set for `rows` rows, in the second of three slots; unlisted indices are poison that nothing may read. */
+  set(units: number, rows: number, fill: Filling): ActiveSet | null {
+    if (fill === "none") return null;
+    const indices = new Int32Array(Math.max(rows, 1) * units).fill(-7);
+    const counts = new Int32Array(3 * Math.max(rows, 1)).fill(-7);
+    for (let r = 0; r < rows; r++) {
+      const share = fill === "empty" ? 0 : fill === "full" ? 1 : this.next();
+      const chosen = Array.from({ length: units }, (_, u) => u).filter(() => this.next() < share);
+      indices.set(chosen, r * units);
+      counts[Math.max(rows, 1) + r] = chosen.length;
+    }
+    return {
+      units,
+      indices: this.integers([Math.max(rows, 1), units], indices),
+      counts: this.integers([3, Math.max(rows, 1)], counts),
+      slot: 1,
+    };
+  }
+
+  async read(tensor: Tensor): Promise<number[]> {
+    const count = elementCount(tensor.shape);
+    const into = hostView(tensor.dtype, new ArrayBuffer(count * 4), 0, count);
+    await this.kernels.read(tensor, into);
+    return [...into];
+  }
+
+  /** The units that a set lists, row by row. */
+  async units(set: ActiveSet, rows: number): Promise<number[][]> {
+    const indices = await this.read(set.indices);
+    const counts = await this.read(set.counts);
+    return Array.from({ length: rows }, (_, r) =>
+      indices.slice(r * set.units, r * set.units + counts[set.slot * set.counts.shape[1]! + r]!),
+    );
+  }
+}
+
+export type Scenario<T> = (lab: Lab) => Promise<T>;
+
+export async function play<T>(kernels: Kernels, seedValue: number, scenario: Scenario<T>): Promise<T> {
+  const lab = new Lab(kernels, seedValue);
+  const result = await scenario(lab);
+  lab.free();
+  return result;
+}
+
+/** Fails unless the numbers agree within `tolerance` of the largest; NaN and infinities must match. */
+export function expectClose(actual: readonly number[], expected: readonly number[], tolerance: number): void {
+  expect(actual.length).toBe(expected.length);
+  const finite = expected.filter(Number.isFinite).map(Math.abs);
+  const bound = tolerance * (1 + finite.reduce((a, b) => Math.max(a, b), 0));
+  for (let i = 0; i < expected.length; i++) {
+    const [a, e] = [actual[i]!, expected[i]!];
+    if (!Object.is(a, e) && !(Math.abs(a - e) <= bound))
+      expect.fail(`element ${i} is ${a}, should be ${e} within ${bound}`);
+  }
+}
+
+/** Bit for bit. */
+export function expectSame(actual: readonly number[], expected: readonly number[]): void {
+  expect(actual.length).toBe(expected.length);
+  for (let i = 0; i < expected.length; i++)
+    if (!Object.is(actual[i], expected[i]))
+      expect.fail(`element ${i} is ${actual[i]}, should be exactly ${expected[i]}`);
+}
