@@ -1,7 +1,8 @@
 /**
- * How many heads a layer can spare. Recall says little here: every head writes something, and only the loss tells
- * whether it mattered. So heads are taken away one at a time, in one layer at a time, while the loss on held-out
- * documents stays within a tolerance.
+ * How many heads a layer can spare. Recall says little here: every head writes something, and only the output tells
+ * whether it mattered. So heads are taken away one at a time, in one layer at a time, while the divergence from the
+ * dense model on held-out documents stays within a tolerance. Divergence, not perplexity: leaving a head out may raise
+ * the likelihood by chance, and still makes another model (decision 4).
  */
 import { score } from "../eval/score.ts";
 import type { Engine } from "../load.ts";
@@ -20,7 +21,7 @@ export interface HeadCalibration {
 
 /**
  * @param documents held-out documents
- * @param tolerance rise of the mean negative log likelihood, in nats per id, that one layer's heads may cause
+ * @param tolerance KL to the dense model, in nats per id, that one layer's heads may cause
  */
 export async function calibrateHeads(
   engine: Engine,
@@ -43,7 +44,7 @@ export async function calibrateHeads(
       const scorer = predictedScorer(engine.kernels, predictors, blockRows);
       const selector = new ScoredSelector("predicted", engine.kernels, scorer, trial);
       const result = await score(engine, documents, selector, { signal }).finally(() => selector.dispose());
-      if (Math.log(result.perplexity / result.densePerplexity) > tolerance) break;
+      if (result.kl > tolerance) break;
       policy[layer] = { kind: "topK", k };
       // All other layers are dense, with recall 1 each: what is missing is this layer's.
       recall[layer] = (result.heads.recall * ((layers - 1) * heads + k) - (layers - 1) * heads) / k;

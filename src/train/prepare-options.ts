@@ -14,8 +14,8 @@ const optionsSchema = z.strictObject({
   rank: z.int().min(1).max(16384).default(64),
   /** Share of the active neurons that must be computed, per layer, on held-out rows. */
   recall: z.number().gt(0).max(1).default(0.94),
-  /** Rise of the loss, in nats per token, that skipping heads in one layer may cause. */
-  headTolerance: z.number().min(0).default(0.0005),
+  /** KL to the dense model, in nats per token, that skipping heads in one layer may cause. */
+  headTolerance: z.number().min(0).default(0.002),
   /** Tokens to capture. */
   rows: z.int().min(2000).default(40_000),
   epochs: z.int().min(0).max(1000).default(6),
