@@ -143,6 +143,8 @@ async function scorerFor(
     case "static":
       return staticScorer(kernels, (await engine.bundle()).statistics, blockRows);
     case "random": {
+      if (!Number.isSafeInteger(seed) || seed < 0)
+        throw new UsageError(`seed is ${seed}; it must be an integer from 0 to 2^53 - 1`);
       const rng = createRng(seed);
       const { heads, ffnDim } = model.shape;
       return randomScorer(kernels, { heads, neurons: ffnDim }, blockRows, () => rng.next());
