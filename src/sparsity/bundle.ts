@@ -163,6 +163,7 @@ function checkTensors(file: string, weights: Weights, metadata: BundleMetadata):
       const rank = weights.tensors.has(name("down"))
         ? check(name("down"), null, model.hiddenSize)[0]!
         : model.hiddenSize;
+      if (rank === 0) throw new BundleError(`${file}: tensor "${name("down")}" has rank 0`);
       check(name("up"), units, rank);
       check(name("bias"), units);
     }
