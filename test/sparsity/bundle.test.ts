@@ -1,0 +1,222 @@
+/** A bundle that does not fit is refused, by a message that says what is wrong. */
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, beforeEach, describe, expect, it } from "vitest";
+import { openReference } from "../../src/kernels/reference/reference.ts";
+import { type BundleModel, loadBundle, writeBundle } from "../../src/sparsity/bundle.ts";
+import { f16ToNumber } from "../../src/tensor/dtype.ts";
+import { BundleError, DejavuError, WeightsError } from "../../src/util/errors.ts";
+import { writeSafetensors } from "../../src/weights/index.ts";
+import { storiesFolder } from "../helpers/golden.ts";
+import { temporaryFolder } from "../helpers/temporary-folder.ts";
+import { type BundleParts, bundleKey, tinyBundle, tinyBundleModel } from "../helpers/tiny-bundle.ts";
+import { watchMemory } from "../helpers/watch-memory.ts";
+
+const folder = temporaryFolder();
+const file = join(folder, "bundle.safetensors");
+const kernels = openReference();
+const memory = watchMemory(kernels);
+afterAll(() => kernels.dispose());
+beforeEach(() => () => expect(memory.live.size, "tensors left behind").toBe(0));
+
+const open = (model: BundleModel = tinyBundleModel) => loadBundle(kernels, file, model);
+
+/** Writes the bundle without the checks of `writeBundle`. */
+const writeUnchecked = ({ metadata, tensors }: BundleParts) =>
+  writeSafetensors(file, tensors, { [bundleKey]: JSON.stringify(metadata) });
+
+const find = ({ tensors }: BundleParts, name: string) => tensors.find((tensor) => tensor.name === name)!;
+
+describe("a sound bundle", () => {
+  it("loads as it was written", async () => {
+    const { metadata, tensors } = tinyBundle();
+    await writeBundle(file, metadata, tensors);
+    const bundle = await open();
+    expect(bundle.metadata).toEqual(metadata);
+    const { down, up, bias, source } = bundle.predictors.neurons[1]!;
+    expect(source).toBe("mlp-input");
+    expect([down!.shape, up.shape, bias.shape]).toEqual([[2, 4], [6, 2], [6]]);
+    expect([down!.dtype, up.dtype, bias.dtype]).toEqual(["f16", "f16", "f32"]);
+    const values = new Float32Array(6);
+    await kernels.read(bias, values);
+    const stored = new Uint16Array(tensors.find(({ name }) => name === "neurons.1.bias")!.data.buffer);
+    expect(values).toEqual(Float32Array.from(stored, f16ToNumber));
+    expect(bundle.predictors.heads[0]!.down).toBeNull();
+    expect(bundle.statistics.heads.map(({ length }) => length)).toEqual([2, 2]);
+    bundle.dispose();
+  });
+
+  it("may lack the predictor of a layer that is dense", async () => {
+    const parts = tinyBundle();
+    const tensors = parts.tensors.filter(({ name }) => !/^heads\.0\.(up|bias)/.test(name));
+    await writeBundle(file, parts.metadata, tensors);
+    const bundle = await open();
+    expect(bundle.predictors.heads[0]).toBeNull();
+    bundle.dispose();
+  });
+});
+
+/** What is done to a bundle, and what the message must say. */
+const refusals: [string, (parts: BundleParts) => void, RegExp][] = [
+  ["another version", ({ metadata }) => Object.assign(metadata, { version: 2 }), /version 2.*reads 1/],
+  ["no version", ({ metadata }) => Object.assign(metadata, { version: undefined }), /version undefined/],
+  ...Object.entries({
+    sha256: "f".repeat(64),
+    modelType: "llama",
+    layers: 3,
+    hiddenSize: 8,
+    heads: 4,
+    ffnDim: 12,
+  }).map(([field, value]): [string, (parts: BundleParts) => void, RegExp] => [
+    `another ${field}`,
+    ({ metadata }) => Object.assign(metadata.model, { [field]: value }),
+    new RegExp(`another model: ${field} is ${value}`),
+  ]),
+  ["a hash that is none", ({ metadata }) => Object.assign(metadata.model, { sha256: "x" }), /model\.sha256/],
+  [
+    "a source of another name",
+    ({ metadata }) => Object.assign(metadata.sources, { neurons: "residual" }),
+    /sources\.neurons/,
+  ],
+  [
+    "heads predicted from mlp-input",
+    ({ metadata }) => Object.assign(metadata.sources, { heads: "mlp-input" }),
+    /heads cannot be predicted from mlp-input/,
+  ],
+  [
+    "layer 0 predicted from the block before",
+    ({ metadata }) => Object.assign(metadata.sources, { neurons: "previous-block" }),
+    /layer 0 has no previous block/,
+  ],
+  [
+    "a policy for fewer layers",
+    ({ metadata }) => metadata.policy.neurons.pop(),
+    /1 entries for neurons.*2 layers/,
+  ],
+  [
+    "a policy for more layers",
+    ({ metadata }) => metadata.policy.heads.push({ kind: "dense" }),
+    /3 entries for heads.*2 layers/,
+  ],
+  [
+    "a calibration for fewer layers",
+    ({ metadata }) => metadata.calibration.heads.pop(),
+    /1 entries for heads/,
+  ],
+  [
+    "more neurons asked for than there are",
+    ({ metadata }) => Object.assign(metadata.policy.neurons[1]!, { k: 7 }),
+    /7 of 6 neurons/,
+  ],
+  [
+    "more heads asked for than there are",
+    ({ metadata }) => Object.assign(metadata.policy.heads[1]!, { k: 3 }),
+    /3 of 2 heads/,
+  ],
+  ["k = 0", ({ metadata }) => Object.assign(metadata.policy.neurons[1]!, { k: 0 }), /policy\.neurons\.1\.k/],
+  [
+    "a threshold that is no number",
+    ({ metadata }) => Object.assign(metadata.policy.neurons[0]!, { threshold: null }),
+    /policy\.neurons\.0\.threshold/,
+  ],
+  ["an unknown field", ({ metadata }) => Object.assign(metadata, { extra: 1 }), /extra/],
+  [
+    "a kind of attention that is not there",
+    ({ metadata }) => Object.assign(metadata.policy, { attention: "recover" }),
+    /policy\.attention/,
+  ],
+  ...["heads.0.score", "neurons.1.score", "neurons.0.up", "neurons.1.bias", "heads.1.up", "heads.0.bias"].map(
+    (missing): [string, (parts: BundleParts) => void, RegExp] => [
+      `no ${missing}`,
+      (parts) => parts.tensors.splice(parts.tensors.indexOf(find(parts, missing)), 1),
+      new RegExp(`tensor "${missing}" is missing`),
+    ],
+  ),
+  [
+    "down missing where up has its rank",
+    (parts) => parts.tensors.splice(parts.tensors.indexOf(find(parts, "neurons.0.down")), 1),
+    /"neurons\.0\.up" is \[6, 2\], expected \[6, 4\]/,
+  ],
+  [
+    "a tensor too many",
+    ({ tensors }) => tensors.push({ ...tensors[0]!, name: "neurons.2.score" }),
+    /unexpected tensor "neurons\.2\.score"/,
+  ],
+  ...(
+    [
+      ["neurons.0.down", [4, 2]],
+      ["neurons.0.down", [8]],
+      ["neurons.0.up", [2, 6]],
+      ["neurons.0.bias", [1, 6]],
+      ["neurons.0.score", [3, 2]],
+      ["heads.1.up", [4, 2]],
+    ] as const
+  ).map(([name, shape]): [string, (parts: BundleParts) => void, RegExp] => [
+    `${name} of shape [${shape}]`,
+    (parts) => Object.assign(find(parts, name), { shape: [...shape] }),
+    new RegExp(`tensor "${name}" is \\[${shape.join(", ")}\\], expected`),
+  ]),
+  [
+    "a rank of 0",
+    (parts) => {
+      const empty = { shape: [0, 4], data: new Uint8Array(0) };
+      Object.assign(find(parts, "neurons.0.down"), empty);
+      Object.assign(find(parts, "neurons.0.up"), { ...empty, shape: [6, 0] });
+    },
+    /"neurons\.0\.down".*0/,
+  ],
+  [
+    "a tensor of integers",
+    (parts) => Object.assign(find(parts, "neurons.0.bias"), { dtype: "I32" }),
+    /"neurons\.0\.bias" is I32/,
+  ],
+];
+
+describe("a bundle is refused for", () => {
+  it.each(refusals)("%s", async (_, change, message) => {
+    const parts = tinyBundle();
+    change(parts);
+    await writeUnchecked(parts);
+    const before = memory.bytes;
+    const error = await open().then(
+      (bundle) => bundle.dispose(),
+      (cause: unknown) => cause,
+    );
+    expect(error).toBeInstanceOf(BundleError);
+    expect((error as Error).message).toMatch(message);
+    expect((error as Error).message).toContain(file);
+    expect(memory.bytes, "memory was taken before the checks").toBe(before);
+  });
+
+  it.each(["null", "[]", "7", '"x"', "{", ""])("metadata %j", async (text) => {
+    await writeSafetensors(file, tinyBundle().tensors, { [bundleKey]: text });
+    await expect(open()).rejects.toThrow(BundleError);
+  });
+
+  it("being a file of weights", async () => {
+    const model = join(storiesFolder, "model.safetensors");
+    await expect(loadBundle(kernels, model, tinyBundleModel)).rejects.toThrow(/not a bundle/);
+    await expect(loadBundle(kernels, model, tinyBundleModel)).rejects.toThrow(BundleError);
+  });
+
+  it("being absent, empty, a folder or no safetensors at all", async () => {
+    const text = join(folder, "text");
+    const empty = join(folder, "empty");
+    writeFileSync(text, "Once upon a time there was a file that was none.");
+    writeFileSync(empty, "");
+    for (const path of [join(folder, "absent"), folder, text, empty]) {
+      const failed = loadBundle(kernels, path, tinyBundleModel);
+      await expect(failed).rejects.toThrow(WeightsError);
+      await expect(failed).rejects.toThrow(path);
+    }
+  });
+});
+
+describe("writing", () => {
+  it("refuses what loading would", async () => {
+    const { metadata, tensors } = tinyBundle();
+    const broken = { ...metadata, version: 7 as never };
+    await expect(writeBundle(join(folder, "new"), broken, tensors)).rejects.toThrow();
+    await expect(loadBundle(kernels, join(folder, "new"), tinyBundleModel)).rejects.toThrow(DejavuError);
+  });
+});
