@@ -23,7 +23,10 @@ export function operatingPoint(logits: Float32Array, active: Uint8Array, recall:
   for (let i = 0; i < logits.length; i++) if (active[i] === 1) hits[at++] = logits[i]!;
   hits.sort();
   // With strictly-above selection the threshold goes just below the lowest logit that must be kept.
-  const lowestKept = hits[positives - Math.ceil(recall * positives)]!;
+  // The product may come out a little above a whole number, and then one too many would be kept.
+  let kept = Math.max(1, Math.ceil(recall * positives) - 1);
+  while (kept / positives < recall) kept++;
+  const lowestKept = hits[positives - kept]!;
   const threshold = nextBelow(lowestKept);
   let [chosen, caught] = [0, 0];
   for (let i = 0; i < logits.length; i++)
