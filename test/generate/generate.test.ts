@@ -181,10 +181,13 @@ describe("a prompt", () => {
 });
 
 describe("options of sampling", () => {
-  it.each([{ temperature: -1 }, { topP: 2 }, { topK: 0.5 }, { seed: -3 }])("such as %j are refused", async (bad) => {
-    const forwards = await countForwards(() => expect(run(bad)).rejects.toThrow(UsageError));
-    expect(forwards).toBe(0);
-  });
+  it.each([{ temperature: -1 }, { topP: 2 }, { topK: 0.5 }, { seed: -3 }])(
+    "such as %j are refused",
+    async (bad) => {
+      const forwards = await countForwards(() => expect(run(bad)).rejects.toThrow(UsageError));
+      expect(forwards).toBe(0);
+    },
+  );
 });
 
 describe("an abort", () => {

@@ -1,11 +1,10 @@
 /** Blocks compute the units they are told, and nothing else changes: against a naive float64 forward. */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { ActiveSet } from "../../src/kernels/contract.ts";
 import { openKernels } from "../../src/kernels/open.ts";
 import type { Model } from "../../src/models/model.ts";
 import { createRng } from "../../src/sampling/rng.ts";
 import { denseSelector } from "../../src/sparsity/dense.ts";
-import { type BlockView, noBytes, type Selector, type Source } from "../../src/sparsity/selector.ts";
+import type { BlockView, Selector, Source } from "../../src/sparsity/selector.ts";
 import { Tally } from "../../src/sparsity/tally.ts";
 import { availableBackends } from "../helpers/backends.ts";
 import { float64Logits } from "../helpers/float64-opt.ts";
@@ -14,6 +13,7 @@ import { maxDifference } from "../helpers/golden.ts";
 import { openModel } from "../helpers/open-model.ts";
 import { plain, type Tensors, writeRandomCheckpoint } from "../helpers/random-checkpoint.ts";
 import { temporaryFolder } from "../helpers/temporary-folder.ts";
+import { toldSelector } from "../helpers/told-selector.ts";
 
 const folder = temporaryFolder();
 const ids = [2, 5, 36, 0, 17, 17, 4, 9, 30, 1, 12, 8, 3];
@@ -67,26 +67,11 @@ describe.each(availableBackends)("%s", (backend) => {
     return { logits, tally };
   }
 
-  /** A selector that computes what `choose` says. */
-  function told(choose: Choose): Selector {
-    const { kernels } = model;
-    const fill = (unit: "heads" | "neurons", block: BlockView): ActiveSet => {
-      const set = block.set(unit);
-      for (let r = 0; r < block.rows; r++) {
-        const units = choose(unit, block.layer, block.position + r, Array(set.units).fill(0)) ?? [];
-        kernels.write(set.indices, Int32Array.from(units), r * set.units);
-        kernels.write(set.counts, Int32Array.of(units.length), set.slot * set.counts.shape[1]! + r);
-      }
-      return set;
-    };
-    return {
-      kind: "oracle",
-      bytesPerToken: noBytes,
-      heads: (block) => fill("heads", block),
-      neurons: (block) => fill("neurons", block),
-      dispose() {},
-    };
-  }
+  const told = (choose: Choose): Selector =>
+    toldSelector(
+      model.kernels,
+      (unit, layer, token, units) => choose(unit, layer, token, Array(units).fill(0)) ?? [],
+    );
 
   it.each([1, 2, 3])("computes random sets, seed %i", async (seed) => {
     const choose = randomChoice(seed);
