@@ -23,7 +23,18 @@ const rules = {
   "load.ts": ["models", "sparsity", "kernels", "text", "sampling", "weights", "tensor", "util"],
   "generate.ts": ["load.ts", "models", "sparsity", "text", "sampling", "tensor", "util"],
   eval: ["eval", "generate.ts", "load.ts", "models", "sparsity", "kernels", "text", "tensor", "util"],
-  train: ["train", "eval", "load.ts", "models", "sparsity", "kernels", "weights", "sampling", "tensor", "util"],
+  train: [
+    "train",
+    "eval",
+    "load.ts",
+    "models",
+    "sparsity",
+    "kernels",
+    "weights",
+    "sampling",
+    "tensor",
+    "util",
+  ],
   "index.ts": ["*"],
   cli: ["*"],
 };
@@ -36,7 +47,8 @@ function filesIn(folder) {
   });
 }
 
-const importPattern = /(?:^|\n)\s*(?:import|export)\b[^;"']*?from\s*["'](\.[^"']+)["']|import\(\s*["'](\.[^"']+)["']\s*\)/g;
+const importPattern =
+  /(?:^|\n)\s*(?:import|export)\b[^;"']*?from\s*["'](\.[^"']+)["']|import\(\s*["'](\.[^"']+)["']\s*\)/g;
 
 const graph = new Map();
 const problems = [];

@@ -142,7 +142,10 @@ export const prepareCommand: CommandSpec<Flags> = {
     new Option("--recall <share>", "share of the active neurons that must be computed")
       .argParser(share)
       .default(defaults.recall),
-    new Option("--head-tolerance <nats>", "divergence from the dense model that skipping heads in one layer may cause")
+    new Option(
+      "--head-tolerance <nats>",
+      "divergence from the dense model that skipping heads in one layer may cause",
+    )
       .argParser(decimal(0))
       .default(defaults.headTolerance),
     new Option("--rows <n>", "tokens to capture").argParser(integer(2000)).default(defaults.rows),
