@@ -19,10 +19,19 @@ export interface Rows {
 const heldOutEvery = 20;
 export const isHeldOut = (document: number): boolean => document % heldOutEvery === heldOutEvery - 1;
 
+/** The value, or undefined where there is no JSON. */
+function parseJson(text: string | undefined): unknown {
+  try {
+    return JSON.parse(text ?? "");
+  } catch {
+    return undefined;
+  }
+}
+
 async function open(folder: string, layer: number, modelSha256: string): Promise<Weights> {
   const file = layerFile(folder, layer);
   const weights = await openSafetensors(file);
-  const parsed = captureMetadata.safeParse(JSON.parse(weights.metadata.get(captureMetadataKey) ?? "null"));
+  const parsed = captureMetadata.safeParse(parseJson(weights.metadata.get(captureMetadataKey)));
   const reason = !parsed.success
     ? "is not a capture that this program can read"
     : parsed.data.modelSha256 !== modelSha256
@@ -56,8 +65,9 @@ export async function loadRows(
 ): Promise<Rows> {
   const labels = await open(folder, layer, modelSha256);
   const inputLayer = source === "previous-block" ? layer - 1 : layer;
-  const inputFile = inputLayer === layer ? labels : await open(folder, inputLayer, modelSha256);
+  let inputFile = labels;
   try {
+    if (inputLayer !== layer) inputFile = await open(folder, inputLayer, modelSha256);
     const inputName = source === "mlp-input" ? "mlp_input" : "attention_input";
     const width = inputFile.tensors.get(inputName)!.shape[1]!;
     const inputs = new Uint16Array((await readBytes(inputFile, inputName)).buffer);
