@@ -1,4 +1,4 @@
-import { densityOf } from "../quality.ts";
+import { densityOf, nearlyDenseIncrease } from "../quality.ts";
 import type { Curve, CurveKind, CurvePoint, CurveUnit, Numbers } from "../schema.ts";
 import { type Chart, colours, printable, type Section, series } from "../section.ts";
 import { capital, change, count, list, nats, percent, perplexity } from "../words.ts";
@@ -142,13 +142,14 @@ function qualityChart(unit: CurveUnit, curves: Curves): Chart {
   };
 }
 
-/** Densities at which `a` is no better than `b`. */
+/** Densities at which `a` is no better than `b`; where both are nearly dense, the difference says nothing. */
 function failures(a: Curve | undefined, b: Curve | undefined): string[] {
   if (a === undefined || b === undefined) return [];
   return a.points
     .filter((point) => {
       const other = pointAt(b, point.asked);
-      return other !== undefined && !isBetter(point, other);
+      const isClose = Math.max(point.increase, other?.increase ?? 0) <= nearlyDenseIncrease;
+      return other !== undefined && !isBetter(point, other) && !isClose;
     })
     .map(({ asked }) => percent(asked));
 }
@@ -210,7 +211,7 @@ export function qualitySection({ quality, bundle, model }: Numbers): Section {
     sentences.unshift(
       "There is no bundle: the curves of the predicted and the static selector, which need one, are left out.",
     );
-  if (units.length === 1) sentences.push(`With ${model.heads} head a layer there are no curves over heads.`);
+  if (model.heads === 1) sentences.push("With one head a layer there are no curves over heads.");
   return {
     id: "quality",
     title: "Quality over density",
