@@ -114,7 +114,11 @@ export async function* generate(
   const stream = tokenizer.stream();
   const ids: number[] = [];
   const history = [...promptIds];
-  const state = model.createState(promptIds.length + maxTokens - 1, blockRows);
+  const state = model.createState({
+    capacity: promptIds.length + maxTokens - 1,
+    maxRows: blockRows,
+    attention: selector.attention,
+  });
   const chooser = createChooser(engine, state, sampler, history);
   const tally = new Tally(state.sets);
   const breathe = createBreather(signal);

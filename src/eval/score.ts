@@ -80,8 +80,9 @@ export async function score(
   const { model, kernels } = engine;
   const { vocabSize, layers, maxPositions } = model.shape;
   const longest = documents.reduce((max, ids) => Math.max(max, ids.length), 1);
-  const state = model.createState(Math.min(longest, maxPositions), blockRows);
-  const denseState = model.createState(state.capacity, blockRows);
+  const capacity = Math.min(longest, maxPositions);
+  const state = model.createState({ capacity, maxRows: blockRows, attention: selector.attention });
+  const denseState = model.createState({ capacity, maxRows: blockRows });
   const measured = new MeasuringSelector(kernels, selector, model.shape);
   const tally = new Tally(state.sets);
   const p = new Float32Array(state.maxRows * vocabSize);
@@ -98,8 +99,8 @@ export async function score(
   try {
     for (const ids of documents) {
       const before = sums.nll;
-      state.position = 0;
-      denseState.position = 0;
+      state.clear();
+      denseState.clear();
       const afterBlock = async (start: number, rows: number): Promise<void> => {
         await logProbabilities(state, rows, p);
         await tally.add(kernels, rows);

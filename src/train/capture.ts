@@ -125,7 +125,7 @@ export async function capture(
     const sinks = writers.map((writer) => new LayerSink(writer, { d, n, heads }));
     let written = 0;
     for (const [document, ids] of corpus.documents.entries()) {
-      const state = model.createState(ids.length, blockRows);
+      const state = model.createState({ capacity: ids.length, maxRows: blockRows });
       try {
         await feed(
           model,
