@@ -10,10 +10,10 @@ import type { Model } from "./models/model.ts";
 import { loadOpt } from "./models/opt.ts";
 import { createRng } from "./sampling/rng.ts";
 import { type Bundle, type BundleModel, bundleFileName, loadBundle } from "./sparsity/bundle.ts";
+import { choosePolicy, type PolicyOptions } from "./sparsity/choose-policy.ts";
 import { denseSelector } from "./sparsity/dense.ts";
 import { randomScorer, staticScorer } from "./sparsity/fixed.ts";
 import { oracleScorer } from "./sparsity/oracle.ts";
-import { densityPolicy, type Policy, uniformPolicy } from "./sparsity/policy.ts";
 import { predictedScorer } from "./sparsity/predictor.ts";
 import { ScoredSelector, type Scorer, type Selector, type SelectorKind } from "./sparsity/selector.ts";
 import { openTokenizer, type Tokenizer } from "./text/tokenizer.ts";
@@ -29,11 +29,7 @@ export interface LoadOptions extends OpenKernelsOptions {
   onProgress?: ((done: number, total: number) => void) | undefined;
 }
 
-export interface SelectorOptions {
-  /** The same share of neurons in every layer, instead of the bundle's policy. In (0, 1]. */
-  mlpDensity?: number | undefined;
-  /** The same share of heads in every layer, instead of the bundle's policy. In (0, 1]. */
-  headDensity?: number | undefined;
+export interface SelectorOptions extends PolicyOptions {
   /** Of the random selector. */
   seed?: number | undefined;
 }
@@ -81,52 +77,6 @@ function loaderFor(config: unknown, file: string): typeof loadOpt {
       `${file}: model_type ${JSON.stringify(type)} is not supported; supported: ${Object.keys(loaders).join(", ")}`,
     );
   return loader;
-}
-
-function checkDensity(name: string, value: number | undefined): void {
-  if (value !== undefined && !(value > 0 && value <= 1))
-    throw new UsageError(`${name} is ${value}; a density is above 0 and at most 1`);
-}
-
-/** The policy a selector runs: the densities asked for, else the bundle's. */
-async function policyFor(engine: Engine, kind: SelectorKind, options: SelectorOptions): Promise<Policy> {
-  const { mlpDensity, headDensity } = options;
-  checkDensity("mlp density", mlpDensity);
-  checkDensity("head density", headDensity);
-  const { layers, heads, ffnDim } = engine.model.shape;
-  const dense = { kind: "dense" } as const;
-  if (kind === "oracle") {
-    const trueSet = { kind: "threshold", threshold: 0 } as const;
-    const neurons = mlpDensity === undefined ? trueSet : densityPolicy(mlpDensity, ffnDim);
-    return uniformPolicy(
-      layers,
-      headDensity === undefined ? dense : densityPolicy(headDensity, heads),
-      neurons,
-    );
-  }
-  const isExplicit = mlpDensity !== undefined || headDensity !== undefined;
-  if (isExplicit) {
-    // A density given for one kind of unit leaves the other dense: a curve shows one cause at a time.
-    const asked = uniformPolicy(
-      layers,
-      densityPolicy(headDensity ?? 1, heads),
-      densityPolicy(mlpDensity ?? 1, ffnDim),
-    );
-    if (kind !== "predicted") return asked;
-    // Layers that nothing can be predicted for (block 0 has no previous block) stay dense.
-    const { predictors } = await engine.bundle();
-    const possible = (unit: "heads" | "neurons") =>
-      asked[unit].map((layer, l) => (predictors[unit][l] === null ? dense : layer));
-    return { ...asked, heads: possible("heads"), neurons: possible("neurons") };
-  }
-  const { policy, calibration } = (await engine.bundle()).metadata;
-  if (kind === "predicted") return policy;
-  // Static and random have no logits to compare with a threshold: they get the mean set size that it had.
-  const sized = (unit: "heads" | "neurons", units: number) =>
-    policy[unit].map((layer, l) =>
-      layer.kind === "dense" ? layer : densityPolicy(calibration[unit][l]!.density, units),
-    );
-  return { attention: policy.attention, heads: sized("heads", heads), neurons: sized("neurons", ffnDim) };
 }
 
 async function scorerFor(
@@ -217,7 +167,7 @@ function createEngine(folder: string, bundleFile: string, model: Model, tokenize
     },
     async selector(kind, selectorOptions = {}) {
       if (kind === "dense") return denseSelector;
-      const policy = await policyFor(engine, kind, selectorOptions);
+      const policy = await choosePolicy(shape, kind, selectorOptions, engine.bundle);
       const scorer = await scorerFor(engine, kind, selectorOptions.seed ?? 0);
       return new ScoredSelector(kind, kernels, scorer, policy);
     },

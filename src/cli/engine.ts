@@ -46,15 +46,19 @@ export async function chooseSelector(
   seed?: number,
 ): Promise<Selector> {
   const kind = selectorKind(engine, flags);
-  const { mlpDensity, headDensity } = flags;
-  if (kind === "dense" && (mlpDensity ?? headDensity) !== undefined) {
-    const [name, value] =
-      mlpDensity !== undefined ? ["--mlp-density", mlpDensity] : ["--head-density", headDensity];
+  const { mlpDensity, headDensity, quality } = flags;
+  const given = Object.entries({
+    "--mlp-density": mlpDensity,
+    "--head-density": headDensity,
+    "--quality": quality,
+  }).find(([, value]) => value !== undefined);
+  if (kind === "dense" && given !== undefined) {
+    const [name, value] = given;
     throw new UsageError(
       `${name} ${value} says nothing to the dense selector; choose another with --selector`,
     );
   }
-  return engine.selector(kind, { mlpDensity, headDensity, seed });
+  return engine.selector(kind, { mlpDensity, headDensity, quality, seed });
 }
 
 /** The text that comes with the bundled model. */

@@ -85,10 +85,16 @@ export interface SelectorFlags {
   readonly selector?: SelectorKind;
   readonly mlpDensity?: number;
   readonly headDensity?: number;
+  readonly quality?: number;
 }
 
 const densityText = (units: string, other: string) =>
   `compute this share of the ${units} in every layer instead of what the bundle says; ${other} not given stay dense`;
+
+export const qualityOption: Option = new Option(
+  "--quality <share>",
+  "perplexity increase that is acceptable, like 0.01: the cheapest point of the bundle's curve within it",
+).argParser(share);
 
 export const selectorOptions: readonly Option[] = [
   new Option(
@@ -97,6 +103,7 @@ export const selectorOptions: readonly Option[] = [
   ).choices(selectorKinds),
   new Option("--mlp-density <share>", densityText("MLP neurons", "heads")).argParser(share),
   new Option("--head-density <share>", densityText("attention heads", "neurons")).argParser(share),
+  qualityOption,
 ];
 
 export const seedOption = (what: string): Option =>

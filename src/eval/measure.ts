@@ -16,6 +16,12 @@ export interface Fidelity {
   readonly precision: number;
 }
 
+/** What was caught of each kind of unit. */
+export interface UnitFidelity {
+  readonly mlp: Fidelity;
+  readonly heads: Fidelity;
+}
+
 interface Sums {
   chosen: number;
   true: number;
@@ -83,7 +89,7 @@ export class MeasuringSelector implements Selector {
   }
 
   /** What was caught over all that was counted; `tally` must have counted the same forwards of `state`. */
-  result(state: ModelState, tally: Tally): { mlp: Fidelity; heads: Fidelity } {
+  result(state: ModelState, tally: Tally): UnitFidelity & { readonly layers: readonly UnitFidelity[] } {
     const neurons = this.#heads.map((_, layer): Sums => {
       const trueCount = this.#trueNeurons.total("neurons", layer);
       // A chosen neuron is a true one if its activation came out above zero: that is what `active` counts.
@@ -91,7 +97,12 @@ export class MeasuringSelector implements Selector {
       return { chosen: tally.total("neurons", layer), true: trueCount, hits };
     });
     const { heads, ffnDim } = this.#shape;
-    return { mlp: fidelity(neurons, tally.rows * ffnDim), heads: fidelity(this.#heads, tally.rows * heads) };
+    const of = (mlp: readonly Sums[], attention: readonly Sums[]): UnitFidelity => ({
+      mlp: fidelity(mlp, tally.rows * ffnDim),
+      heads: fidelity(attention, tally.rows * heads),
+    });
+    const layers = neurons.map((sums, layer) => of([sums], [this.#heads[layer]!]));
+    return { ...of(neurons, this.#heads), layers };
   }
 
   /** Share of neurons above zero in a layer. */

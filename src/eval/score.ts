@@ -6,7 +6,7 @@ import { denseSelector } from "../sparsity/dense.ts";
 import type { Selector } from "../sparsity/selector.ts";
 import { Tally } from "../sparsity/tally.ts";
 import { type BytesPerToken, bytesPerToken } from "./bytes.ts";
-import { type Fidelity, MeasuringSelector } from "./measure.ts";
+import { type Fidelity, MeasuringSelector, type UnitFidelity } from "./measure.ts";
 
 /**
  * The protocol: ids start with the beginning-of-sequence id, which is not scored; every document is scored alone, in a
@@ -25,6 +25,8 @@ export interface Score {
   readonly top1Agreement: number;
   readonly mlp: Fidelity;
   readonly heads: Fidelity;
+  /** The same, layer by layer. */
+  readonly layers: readonly UnitFidelity[];
   readonly bytesPerToken: BytesPerToken;
   /** Negative log likelihood of each document under the selector, in nats. */
   readonly nllPerDocument: readonly number[];

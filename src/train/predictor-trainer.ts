@@ -1,5 +1,5 @@
 /** The network under training, on a backend: logits, gradients, parameters. Products run on the kernels. */
-import type { Kernels } from "../kernels/contract.ts";
+import type { Activation, Kernels } from "../kernels/contract.ts";
 import type { FloatDtype } from "../tensor/dtype.ts";
 import { fromFloat32 } from "../tensor/dtype.ts";
 import type { Tensor } from "../tensor/tensor.ts";
@@ -16,6 +16,7 @@ export interface Gradients {
 /**
  * logits = (x · downᵀ) · upᵀ + bias for batches of `size` rows, and the gradients by hand:
  * dUp = Gᵀ·H, dH = G·Up, dDown = dHᵀ·x, dBias = Σ_rows G, where G = dLoss/dlogits and H = x·downᵀ.
+ * With a ReLU between, H = relu(x·downᵀ) and dH is zero where H is.
  */
 export class TrainableNetwork {
   readonly size: number;
@@ -25,11 +26,22 @@ export class TrainableNetwork {
   readonly #units: number;
   readonly #t: Record<string, Tensor>;
   readonly #hasDown: boolean;
+  readonly #between: Activation;
   readonly #gradients: Gradients;
   readonly #zeros: Float32Array;
 
-  /** @param dtype of the matrices: f32 to train, f16 to measure what will be stored */
-  constructor(kernels: Kernels, rows: Rows, parameters: Parameters, size: number, dtype: FloatDtype) {
+  /**
+   * @param dtype of the matrices: f32 to train, f16 to measure what will be stored
+   * @param between what stands between the two products; nothing in the predictors that bundles hold
+   */
+  constructor(
+    kernels: Kernels,
+    rows: Rows,
+    parameters: Parameters,
+    size: number,
+    dtype: FloatDtype,
+    between: Activation = "none",
+  ) {
     const { width, units } = rows;
     const { rank, down, up } = parameters;
     const inner = down === null ? width : rank;
@@ -39,6 +51,7 @@ export class TrainableNetwork {
     this.#kernels = kernels;
     this.#units = units;
     this.#hasDown = down !== null;
+    this.#between = between;
     const f32 = (...shape: number[]) => kernels.allocate("f32", shape);
     this.#t = {
       x: f32(size, width),
@@ -76,7 +89,7 @@ export class TrainableNetwork {
     const count = numbers.length;
     fillBatch(this.batch, rows, numbers);
     k.write(x!, this.batch.inputs);
-    if (this.#hasDown) k.product(hidden!, 0, x!, down!, null, "none", null, 1, count);
+    if (this.#hasDown) k.product(hidden!, 0, x!, down!, null, this.#between, null, 1, count);
     k.product(logits!, 0, this.#hasDown ? hidden! : x!, up!, bias!, "none", null, 1, count);
     await k.read(logits!, this.logits.subarray(0, count * this.#units));
   }
@@ -100,6 +113,7 @@ export class TrainableNetwork {
     if (this.#hasDown) {
       clear(dHidden!);
       k.accumulate(dHidden!, logits!, up!, null, null, 1, size);
+      if (this.#between === "relu") await this.#maskInactive(dHidden!, hidden!);
       k.transpose(dHiddenT!, dHidden!, size);
       clear(dDown!);
       k.accumulate(dDown!, dHiddenT!, x!, null, null, 1, dDown!.shape[0]!);
@@ -107,6 +121,16 @@ export class TrainableNetwork {
     }
     await k.read(dUp!, this.#gradients.up);
     return this.#gradients;
+  }
+
+  /** Clears the gradient of what the ReLU cut off. */
+  async #maskInactive(gradient: Tensor, values: Tensor): Promise<void> {
+    const length = gradient.shape[0]! * gradient.shape[1]!;
+    const [g, v] = [new Float32Array(length), new Float32Array(length)];
+    await this.#kernels.read(gradient, g);
+    await this.#kernels.read(values, v);
+    for (let i = 0; i < length; i++) if (v[i]! <= 0) g[i] = 0;
+    this.#kernels.write(gradient, g);
   }
 
   dispose(): void {

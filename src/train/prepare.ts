@@ -64,6 +64,8 @@ export async function prepare(engine: Engine, options: PrepareOptions): Promise<
       model: await engine.identity(),
       sources: { heads: headSource(resolved.source), neurons: resolved.source },
       policy: policyOf(draft),
+      curve: [],
+      search: null,
       calibration: { ...calibrationOf(draft), perplexity },
       provenance: {
         program: `dejavu ${version}`,

@@ -1,7 +1,7 @@
 /** Trains one predictor: Deja Vu's network, loss and optimiser (section 4; FMInference/DejaVu, sparse_predictor). */
-import type { Kernels } from "../kernels/contract.ts";
+import type { Activation, Kernels } from "../kernels/contract.ts";
 import { AdamW } from "./adamw.ts";
-import { shuffle } from "./batches.ts";
+import { type Batch, shuffle } from "./batches.ts";
 import type { Parameters } from "./factors.ts";
 import { lossGradient } from "./loss.ts";
 import { type OperatingPoint, operatingPoint } from "./operating-point.ts";
@@ -17,6 +17,12 @@ export interface TrainOptions {
   readonly lossFloor: number;
   /** The recall that the predictor will be calibrated to. */
   readonly recall: number;
+  /** Replaces the logits of the rows numbered `numbers` by a loss's gradient; by default Deja Vu's, with the floor above. */
+  readonly loss?: (logits: Float32Array, batch: Batch, numbers: Int32Array) => void;
+  /** What stands between the two products; by default nothing. */
+  readonly between?: Activation;
+  /** Which epoch to keep; by default the best. The last is for losses that aim at something else than recall. */
+  readonly keep?: "best" | "last";
 }
 
 export interface Trained {
@@ -29,15 +35,22 @@ export interface Trained {
 /** Logits of held-out rows beyond this many floats are not kept: 128 MB. */
 const maxHeldOutLogits = 2 ** 25;
 
-/** Computes logits of held-out rows with half-precision matrices, as they will be stored, and finds where to cut. */
-export async function evaluatePredictor(
+/** Logits of the held-out rows, as many as fit, with half-precision matrices, as they will be stored. */
+export async function heldOutLogits(
   kernels: Kernels,
   rows: Rows,
   parameters: Parameters,
-  recall: number,
-): Promise<OperatingPoint> {
+  between: Activation = "none",
+): Promise<{ logits: Float32Array; active: Uint8Array }> {
   const numbers = rows.heldOut.subarray(0, Math.floor(maxHeldOutLogits / rows.units));
-  const network = new TrainableNetwork(kernels, rows, parameters, Math.min(512, numbers.length), "f16");
+  const network = new TrainableNetwork(
+    kernels,
+    rows,
+    parameters,
+    Math.min(512, numbers.length),
+    "f16",
+    between,
+  );
   const logits = new Float32Array(numbers.length * rows.units);
   const active = new Uint8Array(logits.length);
   try {
@@ -50,6 +63,18 @@ export async function evaluatePredictor(
   } finally {
     network.dispose();
   }
+  return { logits, active };
+}
+
+/** Finds where to cut on held-out rows. */
+export async function evaluatePredictor(
+  kernels: Kernels,
+  rows: Rows,
+  parameters: Parameters,
+  recall: number,
+  between: Activation = "none",
+): Promise<OperatingPoint> {
+  const { logits, active } = await heldOutLogits(kernels, rows, parameters, between);
   return operatingPoint(logits, active, recall);
 }
 
@@ -74,13 +99,15 @@ export async function trainPredictor(
   onStep: () => void | Promise<void>,
 ): Promise<Trained> {
   const current = copy(start);
+  const { between = "none", keep = "best" } = options;
+  const loss = options.loss ?? ((logits, batch) => lossGradient(logits, batch.active, options.lossFloor));
   let best: Trained = {
     parameters: start,
-    point: await evaluatePredictor(kernels, rows, start, options.recall),
+    point: await evaluatePredictor(kernels, rows, start, options.recall, between),
     epoch: 0,
   };
   const size = Math.min(options.batchSize, rows.train.length);
-  const network = new TrainableNetwork(kernels, rows, current, size, "f32");
+  const network = new TrainableNetwork(kernels, rows, current, size, "f32", between);
   const optimise = (length: number) => new AdamW(length, options.weightDecay);
   const optimisers = {
     down: optimise(current.down?.length ?? 0),
@@ -95,8 +122,9 @@ export async function trainPredictor(
       for (let step = 0; step < stepsPerEpoch; step++) {
         const progress = ((epoch - 1) * stepsPerEpoch + step) / (options.epochs * stepsPerEpoch);
         const rate = (options.learningRate * (1 + Math.cos(Math.PI * progress))) / 2;
-        await network.forward(rows, order.subarray(step * size, (step + 1) * size));
-        lossGradient(network.logits, network.batch.active, options.lossFloor);
+        const numbers = order.subarray(step * size, (step + 1) * size);
+        await network.forward(rows, numbers);
+        loss(network.logits, network.batch, numbers);
         const gradients = await network.backward();
         if (current.down && gradients.down) optimisers.down.update(current.down, gradients.down, rate);
         optimisers.up.update(current.up, gradients.up, rate);
@@ -104,8 +132,10 @@ export async function trainPredictor(
         network.write(current);
         await onStep();
       }
-      const point = await evaluatePredictor(kernels, rows, current, options.recall);
-      if (point.density < best.point.density) best = { parameters: copy(current), point, epoch };
+      if (keep === "last" && epoch < options.epochs) continue;
+      const point = await evaluatePredictor(kernels, rows, current, options.recall, between);
+      if (keep === "last" || point.density < best.point.density)
+        best = { parameters: copy(current), point, epoch };
     }
   } finally {
     network.dispose();

@@ -41,6 +41,30 @@ export function tinyBundle(): BundleParts {
         { kind: "topK", k: 3 },
       ],
     },
+    curve: [0.01, 0.04].map((increase, i) => ({
+      policy: {
+        attention: "dense-kv",
+        heads: [{ kind: "dense" }, i === 0 ? { kind: "dense" } : { kind: "topK", k: 1 }],
+        neurons: [
+          { kind: "threshold", threshold: -0.25 - i },
+          { kind: "topK", k: 4 - i },
+        ],
+      },
+      densities: { heads: [1, 1 - i / 2], neurons: [0.5, (4 - i) / 6] },
+      bytesPerToken: 90 - 20 * i,
+      mlpBytesPerToken: 60 - 20 * i,
+      calibrated: { perplexityIncrease: increase, kl: increase },
+      reported: { perplexityIncrease: increase / 2, kl: increase },
+      quality: increase,
+    })),
+    search: {
+      maxPerplexityIncrease: 0.05,
+      forwardTokens: 1000,
+      documents: { calibrated: 2, reported: 2 },
+      tokens: { calibrated: 20, reported: 30 },
+      dense: { bytesPerToken: 100, mlpBytesPerToken: 70, perplexity: 4.5 },
+      uniform: null,
+    },
     calibration: {
       heads: [calibration, calibration],
       neurons: [calibration, calibration],

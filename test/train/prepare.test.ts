@@ -145,6 +145,14 @@ describe("a bundle", () => {
     expect((await fast.selector("predicted")).kind).toBe("predicted");
   });
 
+  it("can be made after it was missed, and is then found", async () => {
+    const bundle = join(outFolder("late"), "bundle");
+    using late = await load(folder, { backend: fastestBackend, bundle });
+    await expect(late.selector("predicted")).rejects.toThrow(bundle);
+    await run(bundle, {}, late);
+    expect((await late.selector("predicted")).kind).toBe("predicted");
+  });
+
   it("leaves its rows behind when asked to", async () => {
     const captureFolder = outFolder("rows");
     await run(join(outFolder("kept"), "bundle"), { captureFolder });

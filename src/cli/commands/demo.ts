@@ -12,7 +12,7 @@ import type { CommandSpec, Context } from "../command.ts";
 import { readDocuments, sampleText, withEngine } from "../engine.ts";
 import { change, count, megabytes, percent, perplexity, rate, times } from "../format.ts";
 import { describeMachine, type Machine } from "../machine.ts";
-import type { CommonFlags } from "../options.ts";
+import { type CommonFlags, qualityOption } from "../options.ts";
 import { renderTable } from "../table.ts";
 
 const prompt = "Once upon a time, there was a little";
@@ -135,10 +135,14 @@ function demoText({ dense, sparse, speedup, perplexity: quality }: Demo, context
   return `${renderTable([{ title: "", align: "left" }, ...titles], rows, width)}\nTry next:\n${next.map((line) => `  ${line}\n`).join("")}`;
 }
 
-async function runDemo(context: Context, flags: CommonFlags): Promise<void> {
+interface Flags extends CommonFlags {
+  readonly quality?: number;
+}
+
+async function runDemo(context: Context, flags: Flags): Promise<void> {
   const { output } = context;
   await withEngine(context, flags, async (engine) => {
-    const selector = await engine.selector("predicted");
+    const selector = await engine.selector("predicted", { quality: flags.quality });
     try {
       const amount = work[engine.kernels.name];
       output.write(header(engine, context));
@@ -152,7 +156,7 @@ async function runDemo(context: Context, flags: CommonFlags): Promise<void> {
   });
 }
 
-export const demoCommand: CommandSpec = {
+export const demoCommand: CommandSpec<Flags> = {
   name: "demo",
   summary: "Show what sparsity does: the same story dense and predicted, and what it costs and saves",
   examples: [
@@ -160,6 +164,6 @@ export const demoCommand: CommandSpec = {
     ["demo --threads 1", "on one core"],
     ["demo models/stories-4m --json", "the figures for a script"],
   ],
-  options: [],
+  options: [qualityOption],
   run: runDemo,
 };

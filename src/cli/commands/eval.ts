@@ -119,6 +119,7 @@ export const evalCommand: CommandSpec<Flags> = {
   examples: [
     ["eval", "predicted against dense, on the bundled sample"],
     ["eval --selector oracle --mlp-density 0.1", "the best tenth of the neurons"],
+    ["eval --quality 0.02", "a point of the bundle's trade-off curve"],
     ["eval --compare 0.05,0.1,0.2,0.4", "all selectors at equal MLP densities"],
     ["eval --compare 5/6,4/6,3/6 --heads --documents 20", "the same over heads"],
     ["eval models/stories-4m --text a.txt b.txt --json", "own text, for a script"],
@@ -135,7 +136,7 @@ export const evalCommand: CommandSpec<Flags> = {
       "perplexity of oracle, predicted, static and random at these densities, like 0.1,0.2",
     )
       .argParser(shares)
-      .conflicts(["selector", "mlpDensity", "headDensity"]),
+      .conflicts(["selector", "mlpDensity", "headDensity", "quality"]),
     new Option("--heads", "with --compare: densities of heads instead of MLP neurons"),
     seedOption("the random selector (default: 0)"),
   ],

@@ -81,6 +81,7 @@ export const generateCommand: CommandSpec<Flags> = {
   examples: [
     ['generate --prompt "Once upon a time"', "with the bundled model and its predictors"],
     ['generate --prompt "The dog" --selector dense --max-tokens 50', "everything computed"],
+    ['generate --prompt "The dog" --quality 0.02', "fewer bytes, at 2 % more perplexity"],
     ['generate --prompt "Tom and Mia" --temperature 0.8 --top-p 0.95 --seed 7', "sampled, repeatably"],
     ["generate models/stories-4m --prompt - --json < prompt.txt", "from stdin, as JSON"],
   ],
