@@ -60,7 +60,13 @@ export function checkEmbedding(out: Tensor, table: Tensor, ids: Tensor, rows: nu
   vector("embedding", "ids", ids, "i32", rows, true);
 }
 
-export function checkAddRows(out: Tensor, table: Tensor, indices: Tensor, offset: number, rows: number): void {
+export function checkAddRows(
+  out: Tensor,
+  table: Tensor,
+  indices: Tensor,
+  offset: number,
+  rows: number,
+): void {
   integer("addRows", "rows", rows, 0);
   integer("addRows", "offset", offset, 0);
   matrix("addRows", "out", out, "f32", rows, -1);

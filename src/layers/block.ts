@@ -95,6 +95,10 @@ export class Block implements BlockView {
     this.#mlpInputReady = true;
   }
 
+  position(row: number): number {
+    return this.cache.positionOf(row);
+  }
+
   set(unit: UnitKind): ActiveSet {
     return this.sets.at(unit, this.layer);
   }

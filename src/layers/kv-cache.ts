@@ -108,6 +108,11 @@ export class KvCache {
     this.#kernels.write(this.placement.positions, this.#rowPositions);
   }
 
+  /** Position that `place` gave to a row. */
+  positionOf(row: number): number {
+    return this.#rowPositions[row]!;
+  }
+
   /** Forgets a sequence; its memory is free for others. */
   clear(sequence: number): void {
     const maxPages = this.#pages.length / this.#shape.sequences;

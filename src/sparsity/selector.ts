@@ -23,6 +23,8 @@ export type Source = (typeof sources)[number];
 export interface BlockView {
   readonly layer: number;
   readonly rows: number;
+  /** Position of a row in its sequence. */
+  position(row: number): number;
   /** The set to fill for this block. */
   set(unit: UnitKind): ActiveSet;
   /** A source tensor [maxRows, hidden_size]; throws if the block does not have it yet. */

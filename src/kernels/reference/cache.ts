@@ -56,7 +56,8 @@ export function attention(
       let max = Number.NEGATIVE_INFINITY;
       for (let t = 0; t < visible; t++) {
         let dot = 0;
-        for (let i = 0; i < headDim; i++) dot += query[start + i]! * k[cacheRows[t]! * kvWidth + kvStart + i]!;
+        for (let i = 0; i < headDim; i++)
+          dot += query[start + i]! * k[cacheRows[t]! * kvWidth + kvStart + i]!;
         weights[t] = dot / Math.sqrt(headDim);
         max = Math.max(max, weights[t]!);
       }
