@@ -116,7 +116,7 @@ export async function score(
         done += rows;
         options.onProgress?.(done, total);
       };
-      await feed(model, state, ids, measured, "all", afterBlock, options.signal);
+      await feed(model, state, ids, measured, "all", { afterBlock, signal: options.signal });
       nllPerDocument.push(sums.nll - before);
     }
     const scoredIds = total - documents.length;

@@ -49,7 +49,8 @@ export class KvCache {
     const pageRows = sequences === 1 ? capacity : Math.min(sharedPageRows, capacity);
     const maxPages = Math.ceil(capacity / pageRows);
     const total = shape.totalPositions ?? sequences * capacity;
-    const pageCount = Math.min(sequences * maxPages, Math.ceil(total / pageRows));
+    // The last page of a sequence may be almost empty, so each sequence but one gets a page on top of its share.
+    const pageCount = Math.min(sequences * maxPages, Math.ceil(total / pageRows) + sequences - 1);
     const make = (dtype: "f32" | "i32", ...extents: number[]): Tensor => {
       const tensor = kernels.allocate(dtype, extents);
       this.#owned.push(tensor);

@@ -148,17 +148,18 @@ describe.each(availableBackends)("%s", (backend) => {
   });
 
   it("says which sequence is full before anything changes", () => {
-    const state = model.createState({ capacity: 4, maxRows: 8, sequences: 2, totalPositions: 4 });
-    const forward = (ids: number[], places: number[]) =>
-      model.forward(state, Int32Array.from(ids), denseSelector, "none", Int32Array.from(places));
-    forward([1, 2, 3], [1, 1, 1]);
-    expect(() => forward([1, 2], [1, 1])).toThrow("sequence 1 is full: its capacity is 4");
-    expect(state.position(1)).toBe(3);
-    expect(() => forward([1], [0])).toThrow("the cache is full");
-    expect(state.position(0)).toBe(0);
+    const state = model.createState({ capacity: 40, maxRows: 48, sequences: 3, totalPositions: 32 });
+    const forward = (rows: number, sequence: number) =>
+      model.forward(state, new Int32Array(rows), denseSelector, "none", new Int32Array(rows).fill(sequence));
+    forward(33, 1);
+    expect(() => forward(8, 1)).toThrow("sequence 1 is full: its capacity is 40");
+    expect(state.position(1)).toBe(33);
+    forward(1, 0);
+    expect(() => forward(1, 2)).toThrow("the cache is full");
+    expect(state.position(2)).toBe(0);
     state.clear(1);
-    forward([1], [0]);
-    expect(state.position(0)).toBe(1);
+    forward(1, 2);
+    expect(state.position(2)).toBe(1);
     state.dispose();
   });
 });
