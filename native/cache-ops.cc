@@ -151,10 +151,7 @@ void Queue::recover(Words& words) {
     for (int64_t i = stretch.rows > window ? stretch.rows - window : 0; i < stretch.rows; i++)
       std::memcpy(inputs.floats() + (stretch.sequence * window + (stretch.position + i) % window) * d,
                   x.floats() + (stretch.row + i) * d, static_cast<size_t>(d) * sizeof(float));
-    for (int64_t r = stretch.row; r < stretch.row + stretch.rows; r++) {
-      bool all = !units.indices || (places.positions[r] + 1) % refresh == 0;
-      caughtUp[r] = all ? static_cast<int32_t>(heads) : units.counts[units.shared ? 0 : r];
-    }
+    for (int64_t r = stretch.row; r < stretch.row + stretch.rows; r++) caughtUp[r] = caught_[static_cast<size_t>(r)];
   }
 }
 
@@ -169,6 +166,7 @@ int64_t Queue::planRecovery(const Units& units, const Places& places, const int3
   stretches_.clear();
   spans_.clear();
   total_.assign(static_cast<size_t>(heads), 0);
+  caught_.assign(static_cast<size_t>(rows), 0);
   for (int64_t r = 0; r < rows; r++) {
     int64_t sequence = places.sequences[r], position = places.positions[r];
     if (!follows(places, r)) {
@@ -186,7 +184,9 @@ int64_t Queue::planRecovery(const Units& units, const Places& places, const int3
     for (int64_t i = 0; i < count; i++) {
       int64_t h = all ? i : units.indices[setRow * heads + i];
       int64_t from = spans[h].to;
-      need(from >= 0 && from <= position, "recover: a head is filled beyond the position");
+      need(from >= 0, "recover: a head is filled below zero");
+      if (from > position) continue;  // an earlier call got further than this row
+      caught_[static_cast<size_t>(r)]++;
       need(position - from < window, "recover: a head's inputs have left the window");
       if (from < lowest) lowest = from;
       total_[static_cast<size_t>(h)] += position + 1 - from;

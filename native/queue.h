@@ -100,6 +100,7 @@ class Queue {
   std::vector<Stretch> stretches_;  // what `recover` plans with: kept, so that it seldom allocates
   std::vector<Span> spans_;
   std::vector<int64_t> total_;
+  std::vector<int32_t> caught_;  // by row: heads that catch up there
   std::chrono::steady_clock::time_point lastMark_;
   double seconds_[phaseCount] = {};
 };

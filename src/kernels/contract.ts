@@ -154,7 +154,8 @@ export interface Kernels {
   /**
    * Keeps x as the rows' inputs and brings the caches of the selected heads (null: all) up to date: for each row in
    * turn, keys and values of every position from `filled` to the row's own are computed from the kept inputs, exactly
-   * as `product` would have at their time. x f32 [maxRows, d]; weights float [heads · headDim, d], biases f32.
+   * as `product` would have at their time. A head that is filled beyond a row's position has nothing to catch up with
+   * there. x f32 [maxRows, d]; weights float [heads · headDim, d], biases f32.
    */
   recover(
     keys: Tensor,

@@ -68,6 +68,10 @@ export async function choosePolicy(
     throw new UsageError(
       `refresh is ${refresh}; it must be an integer of at least 1, and goes with attention "recover"`,
     );
+  if (attention === "recover" && kind === "oracle")
+    throw new UsageError(
+      'attention "recover" says nothing to the oracle, which computes the keys and values of all heads to know them',
+    );
   if (attention === policy.attention && refresh === undefined) return policy;
   const { heads, neurons } = policy;
   return { attention, heads, neurons, ...(refresh !== undefined && { refresh }) };

@@ -122,7 +122,8 @@ export function recover(
     const isRefresh = (position + 1) % recovery.refresh === 0;
     forEachSelected(isRefresh ? null : heads, 1, headCount, r, (head) => {
       const from = filled[sequence * headCount + head]!;
-      if (from <= position) caughtUp += 1;
+      if (from > position) return; // an earlier call got further than this row
+      caughtUp += 1;
       for (let p = from; p <= position; p++) {
         const row = cacheRow(placement, sequence, p, keys);
         const input = inputs.subarray(inputRow(p), inputRow(p) + d);
