@@ -1,0 +1,38 @@
+/** Bytes of weights that a token reads, by the part of the model they belong to. */
+import type { Model } from "../models/model.ts";
+import type { Bytes, BytesByPart, LayerSparsity, Scored } from "./schema.ts";
+
+const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0);
+
+/** @param predictors the run under the bundle's policy; null without a bundle */
+export function bytesByPart(
+  model: Model,
+  sparsity: readonly LayerSparsity[],
+  predictors: Scored | null,
+): Bytes {
+  const { always, perHead, perNeuron, perActive } = model.weightBytes;
+  const { layers, heads, ffnDim } = model.shape;
+  const allHeads = layers * heads * perHead;
+  const dense: BytesByPart = {
+    fc1: layers * ffnDim * perNeuron,
+    fc2: layers * ffnDim * perActive,
+    headProjections: allHeads,
+    predictors: 0,
+    always,
+  };
+  const active = sum(sparsity.map(({ mean }) => mean * ffnDim));
+  const trueSets = { ...dense, fc1: active * perNeuron, fc2: active * perActive };
+  return { dense, trueSets, touched: predictors && touchedParts(model, predictors) };
+}
+
+function touchedParts({ weightBytes, shape }: Model, { layers, bytes }: Scored): BytesByPart {
+  const { always, perHead, perNeuron } = weightBytes;
+  const fc1 = sum(layers.map(({ mlp }) => mlp.density * shape.ffnDim * perNeuron));
+  return {
+    fc1,
+    fc2: bytes.mlpTouched - bytes.neuronPredictors - fc1,
+    headProjections: sum(layers.map(({ heads }) => heads.density * shape.heads * perHead)),
+    predictors: bytes.neuronPredictors + bytes.headPredictors,
+    always,
+  };
+}

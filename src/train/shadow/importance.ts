@@ -1,0 +1,51 @@
+/** ShadowLLM's criterion (Akhauri et al. 2024, `plainact`): |gradient · activation|, for every token, unit and layer. */
+import type { Kernels } from "../../kernels/contract.ts";
+import { gradients, type LayerGradients } from "./backward.ts";
+import { openCheckpoint } from "./checkpoint.ts";
+import { Products } from "./products.ts";
+
+/** |∂loss/∂a · a| of each neuron: to first order, how much the loss changes if it is not computed. */
+export function neuronImportance({ activation, activationGradient }: LayerGradients): Float32Array {
+  return activation.map((value, i) => Math.abs(value * activationGradient[i]!));
+}
+
+/** The same of each head, whose output is a vector: |Σ ∂loss/∂c · c| over its columns. [ids, heads] */
+export function headImportance({ context, contextGradient }: LayerGradients, headDim: number): Float32Array {
+  const sums = new Float32Array(context.length / headDim);
+  for (let i = 0; i < context.length; i++)
+    sums[Math.floor(i / headDim)]! += context[i]! * contextGradient[i]!;
+  return sums.map(Math.abs);
+}
+
+/** Called with a document's importances, per layer: neurons [ids, ffn_dim], heads [ids, heads]. */
+export type OnDocument = (
+  document: number,
+  neurons: readonly Float32Array[],
+  heads: readonly Float32Array[],
+) => void;
+
+/** Runs the documents forth and back through the model in `folder`. */
+export async function importances(
+  kernels: Kernels,
+  folder: string,
+  documents: readonly Int32Array[],
+  onDocument: OnDocument,
+): Promise<void> {
+  const checkpoint = await openCheckpoint(kernels, folder);
+  const longest = documents.reduce((max, ids) => Math.max(max, ids.length), 1);
+  const products = new Products(kernels, longest);
+  const headDim = checkpoint.hiddenSize / checkpoint.heads;
+  try {
+    for (const [number, ids] of documents.entries()) {
+      const { layers } = await gradients(checkpoint, products, ids);
+      onDocument(
+        number,
+        layers.map(neuronImportance),
+        layers.map((layer) => headImportance(layer, headDim)),
+      );
+    }
+  } finally {
+    products.dispose();
+    checkpoint.dispose();
+  }
+}
