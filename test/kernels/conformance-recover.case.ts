@@ -60,6 +60,12 @@ async function steps(lab: Lab, shape: Shape): Promise<number[]> {
     const x = lab.random([rows + 1, d]);
     // biome-ignore format: an argument a line is too long
     k.recover(keys, values, x, kWeight, kBias, vWeight, vBias, set, headDim, recovery, placement, rows);
+    if (lab.next() < 0.3) {
+      // Once more, for other heads: those that are filled beyond a row have nothing to catch up with there.
+      const other = lab.set(heads, rows, "random");
+      // biome-ignore format: an argument a line is too long
+      k.recover(keys, values, x, kWeight, kBias, vWeight, vBias, other, headDim, recovery, placement, rows);
+    }
     const projected = lab.random([rows + 1, width]);
     k.product(projected, 0, x, kWeight, kBias, "none", null, 1, rows);
     k.storeRows(denseKeys, projected, placement, rows);

@@ -210,7 +210,7 @@ export function openFloat64(): Kernels {
               }
               setRow(cache, at(p), result);
             }
-          filled[head] = position + 1;
+          filled[head] = Math.max(filled[head]!, position + 1);
         }
         setRow(recovery.filled, sequence, filled);
       }
