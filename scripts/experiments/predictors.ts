@@ -1,24 +1,17 @@
 /**
  * Experiments with predictors of neurons (docs/decisions/0006-predictor-experiments.md). Prints Markdown.
  *
- *   npx tsx scripts/experiments/predictors.ts --text FILE [--check FILE] [--rows N] [--layers 1,4,7] [--only sources,norm,…]
+ *   npx tsx scripts/experiments/predictors.ts --text FILE [--check FILE] [--rows N] [--layers 1,4,7] [--scales …] [--only sources,norm,…]
  */
 import { parseArgs } from "node:util";
+import { operatingPoint } from "../../src/train/operating-point.ts";
+import { bits } from "./bits.ts";
 import { cosines } from "./cosines.ts";
-import { type Outcome, run } from "./forward.ts";
+import { run } from "./forward.ts";
 import { printTable, share } from "./markdown.ts";
-import {
-  bytesAt,
-  curve,
-  plansOf,
-  type Settings,
-  scales,
-  type TrainedVariant,
-  trainVariant,
-  type Variant,
-  withLogits,
-} from "./train-variant.ts";
-import { densityAtWorth, int8Bytes, plainLoss, throughInt8, worthLoss, worthOf } from "./variants.ts";
+import { type Baseline, compare, curveHeader, curveRow, densitiesAt } from "./report.ts";
+import { curve, defaults, plansOf, type Settings, trainVariant, type Variant } from "./train-variant.ts";
+import { densityAtWorth, plainLoss, worthLoss, worthOf } from "./variants.ts";
 import { openWorkbench, type Workbench } from "./workbench.ts";
 
 const { values } = parseArgs({
@@ -28,71 +21,18 @@ const { values } = parseArgs({
     rows: { type: "string", default: "12000" },
     layers: { type: "string", default: "1,4,7" },
     documents: { type: "string", default: "24" },
-    rank: { type: "string", default: "32" },
-    epochs: { type: "string", default: "6" },
-    only: { type: "string", default: "cosines,sources,norm,relu,loss,cut,int8" },
+    rank: { type: "string", default: `${defaults.rank}` },
+    epochs: { type: "string", default: `${defaults.epochs}` },
+    scales: { type: "string", default: "0.5,0.75,1,1.5" },
+    only: { type: "string", default: "cosines,sources,norm,relu,loss,recall,cut,bits" },
   },
 });
 if (values.text === undefined) throw new Error("--text FILE is needed");
 
-const settings: Settings = { rank: Number(values.rank), epochs: Number(values.epochs), recall: 0.94 };
+const settings: Settings = { ...defaults, rank: Number(values.rank), epochs: Number(values.epochs) };
+/** Densities at which curves are drawn, over those that the baseline needs for its recall; 1 must be among them. */
+const scales = values.scales.split(",").map(Number);
 const baselineVariant: Variant = { name: "baseline" };
-
-/** What all variants are compared with: the predictor that `prepare` would train at this rank. */
-interface Baseline {
-  readonly trained: TrainedVariant;
-  readonly densities: readonly number[];
-  readonly outcomes: readonly Outcome[];
-}
-
-const densitiesAt = ({ densities }: Baseline, scale: number) => densities.map((d) => Math.min(1, d * scale));
-
-function curveRow(name: string, outcomes: readonly Outcome[], baseline: Baseline): string[] {
-  const reference = baseline.outcomes[scales.indexOf(1)]!;
-  const points = outcomes.map(({ kl, bytes }) => `${kl.toFixed(4)} (${share(bytes)})`);
-  const bytes = bytesAt(outcomes, reference.kl);
-  return [name, ...points, Number.isNaN(bytes) ? "outside" : share(bytes)];
-}
-
-const curveHeader = [
-  "predictor",
-  ...scales.map((s) => `KL (MLP bytes) at ${s} × density`),
-  "bytes at the baseline's KL",
-];
-
-/** Density per layer at the wanted recall, then the curve, of each variant. */
-async function compare(bench: Workbench, baseline: Baseline, title: string, variants: readonly Variant[]) {
-  const curves: string[][] = [curveRow("baseline", baseline.outcomes, baseline)];
-  const points: string[][] = [await pointRow(bench, baseline.trained)];
-  for (const variant of variants) {
-    const trained = await trainVariant(bench, variant, settings);
-    points.push(await pointRow(bench, trained));
-    if (variant.tap === "residual-before-attention") continue;
-    const outcomes = await curve(bench, (scale) => plansOf(trained, densitiesAt(baseline, scale)));
-    curves.push(curveRow(variant.name, outcomes, baseline));
-  }
-  printTable(title, await pointHeader(bench), points);
-  printTable("", curveHeader, curves);
-}
-
-const pointHeader = async ({ layers }: Workbench) => [
-  "predictor",
-  ...layers.map((l) => `layer ${l}: density at 94 % recall (MLP bytes); at 99 % of the worth`),
-  "seconds",
-];
-
-async function pointRow(bench: Workbench, { variant, layers }: TrainedVariant): Promise<string[]> {
-  const { perNeuron, perActive } = bench.engine.model.weightBytes;
-  const cells: string[] = [];
-  for (const { layer, point, logits, rows, parameters } of layers) {
-    const atWorth = densityAtWorth(logits, rows, await worthOf(bench, layer), 0.99);
-    const own = parameters.down!.length * 2 + parameters.up.length * 2 + parameters.bias.length * 4;
-    const chosen = point.density * rows.units * (perNeuron + point.precision * perActive);
-    const bytes = (own + chosen) / (rows.units * (perNeuron + perActive));
-    cells.push(`${share(point.density)} (${share(bytes)}); ${share(atWorth)}`);
-  }
-  return [variant.name, ...cells, layers.reduce((sum, l) => sum + l.seconds, 0).toFixed(1)];
-}
 
 async function sources(bench: Workbench, baseline: Baseline) {
   const variants: Variant[] = [
@@ -120,37 +60,50 @@ async function sources(bench: Workbench, baseline: Baseline) {
 }
 
 async function cut(bench: Workbench, baseline: Baseline) {
-  const topK = await curve(bench, (s) => plansOf(baseline.trained, densitiesAt(baseline, s), "topK"));
+  const topK = await curve(bench, scales, (s) => plansOf(baseline.trained, densitiesAt(baseline, s), "topK"));
   const rows = [curveRow("threshold", baseline.outcomes, baseline), curveRow("top-k", topK, baseline)];
-  printTable("Threshold against top-k", curveHeader, rows);
+  printTable("Threshold against top-k", curveHeader(baseline), rows);
 }
 
-async function int8(bench: Workbench, baseline: Baseline) {
-  const rows = [curveRow(`rank ${settings.rank}, float16`, baseline.outcomes, baseline)];
-  const points = [await pointRow(bench, baseline.trained)];
-  for (const rank of [settings.rank, settings.rank * 2]) {
-    const variant: Variant = { name: `rank ${rank}`, rank };
-    const trained = rank === settings.rank ? baseline.trained : await trainVariant(bench, variant, settings);
-    const rounded: TrainedVariant["layers"][number][] = [];
-    for (const layer of trained.layers) {
-      const { logits: _logits, point: _point, ...made } = layer;
-      const parameters = throughInt8(made.parameters);
-      rounded.push(await withLogits(bench, { ...made, parameters }, variant, settings.recall));
-    }
-    const small = { variant: { ...variant, name: `rank ${rank}, int8` }, layers: rounded };
-    if (rank !== settings.rank) {
-      points.push(await pointRow(bench, trained));
-      const outcomes = await curve(bench, (s) => plansOf(trained, densitiesAt(baseline, s)));
-      rows.push(curveRow(`rank ${rank}, float16`, outcomes, baseline));
-    }
-    points.push(await pointRow(bench, small));
-    const outcomes = await curve(bench, (s) =>
-      plansOf(small, densitiesAt(baseline, s), "threshold", int8Bytes),
-    );
-    rows.push(curveRow(small.variant.name, outcomes, baseline));
-  }
-  printTable("Weights in 8 bits (bytes per layer counted as float16)", await pointHeader(bench), points);
-  printTable("", curveHeader, rows);
+/** Each layer cut at one recall: of active neurons by count, or of their worth. Which layers get more differs. */
+async function recall(bench: Workbench, baseline: Baseline) {
+  const weighted = await trainVariant(
+    bench,
+    loss.find(({ name }) => name === "positives by worth")!,
+    settings,
+  );
+  const rows: string[][] = [];
+  for (const [name, { variant, layers }] of [
+    ["Deja Vu's loss", baseline.trained],
+    ["positives by worth", weighted],
+  ] as const)
+    for (const by of ["count", "worth"] as const)
+      for (const wanted of by === "count" ? [0.85, 0.9, 0.94, 0.97] : [0.95, 0.97, 0.98, 0.99, 0.995]) {
+        const densities: number[] = [];
+        for (const { layer, rows: problem, logits, active } of layers) {
+          const worth = by === "worth" ? await worthOf(bench, layer) : null;
+          densities.push(
+            worth === null
+              ? operatingPoint(logits, active, wanted).density
+              : densityAtWorth(logits, problem, worth, wanted),
+          );
+        }
+        const { bytes, kl, increase } = await run(bench, plansOf({ variant, layers }, densities));
+        const perLayer = densities.map(share).join(", ");
+        rows.push([
+          name,
+          `${share(wanted)} by ${by}`,
+          perLayer,
+          share(bytes),
+          kl.toFixed(4),
+          share(increase),
+        ]);
+      }
+  printTable(
+    "Cut by recall of neurons, or of worth",
+    ["trained with", "recall", "densities", "MLP bytes", "KL", "perplexity"],
+    rows,
+  );
 }
 
 const norm: Variant[] = [
@@ -184,21 +137,22 @@ const bench = await openWorkbench({
 try {
   const trained = await trainVariant(bench, baselineVariant, settings);
   const densities = trained.layers.map(({ point }) => point.density);
-  const outcomes = await curve(bench, (s) =>
+  const outcomes = await curve(bench, scales, (s) =>
     plansOf(
       trained,
       densities.map((d) => Math.min(1, d * s)),
     ),
   );
-  const baseline: Baseline = { trained, densities, outcomes };
+  const baseline: Baseline = { settings, scales, trained, densities, outcomes };
   const sections: Record<string, () => void | Promise<void>> = {
     cosines: () => cosines(bench),
     sources: () => sources(bench, baseline),
     norm: () => compare(bench, baseline, "Before and after the norm", norm),
     relu: () => compare(bench, baseline, "A ReLU between the products", relu),
     loss: () => compare(bench, baseline, "Weights of the loss", loss),
+    recall: () => recall(bench, baseline),
     cut: () => cut(bench, baseline),
-    int8: () => int8(bench, baseline),
+    bits: () => bits(bench, baseline),
   };
   for (const name of values.only.split(",")) await sections[name]!();
 } finally {

@@ -22,7 +22,8 @@ export interface TrainedLayer {
   readonly layer: number;
   readonly rows: Rows;
   readonly parameters: Parameters;
-  readonly logits: Float32Array;
+  readonly logits: Float32Array; // of held-out rows
+  readonly active: Uint8Array;
   readonly point: OperatingPoint;
   readonly seconds: number;
 }
@@ -37,6 +38,9 @@ export interface Settings {
   readonly epochs: number;
   readonly recall: number;
 }
+
+/** Rank, epochs and recall of the baseline where the command line says nothing. */
+export const defaults: Settings = { rank: 32, epochs: 6, recall: 0.94 };
 
 export async function trainVariant(
   bench: Workbench,
@@ -80,7 +84,7 @@ export async function trainVariant(
 /** Adds what held-out rows say of the parameters. */
 export async function withLogits(
   bench: Workbench,
-  made: Omit<TrainedLayer, "logits" | "point">,
+  made: Omit<TrainedLayer, "logits" | "active" | "point">,
   variant: Variant,
   recall: number,
 ): Promise<TrainedLayer> {
@@ -90,7 +94,7 @@ export async function withLogits(
     made.parameters,
     variant.between,
   );
-  return { ...made, logits, point: operatingPoint(logits, active, recall) };
+  return { ...made, logits, active, point: operatingPoint(logits, active, recall) };
 }
 
 /** Plans that compute the share `densities[i]` of the i-th layer's neurons, on average or in every token. */
@@ -113,10 +117,12 @@ export function plansOf(
   }));
 }
 
-/** Densities tried, over those that the baseline needs for the wanted recall. */
-export const scales = [0.5, 0.75, 1, 1.5];
-
-export async function curve(bench: Workbench, planAt: (scale: number) => Plan[]): Promise<Outcome[]> {
+/** @param scales densities tried, over those that the baseline needs for the wanted recall */
+export async function curve(
+  bench: Workbench,
+  scales: readonly number[],
+  planAt: (scale: number) => Plan[],
+): Promise<Outcome[]> {
   const outcomes: Outcome[] = [];
   for (const scale of scales) outcomes.push(await run(bench, planAt(scale)));
   return outcomes;

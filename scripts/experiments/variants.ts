@@ -8,6 +8,8 @@ import { lowRankFactors } from "../../src/train/initialise.ts";
 import { negativeWeight } from "../../src/train/loss.ts";
 import { nextBelow } from "../../src/train/operating-point.ts";
 import type { Rows } from "../../src/train/rows.ts";
+import { readMatrix } from "../../src/train/shadow/host-weights.ts";
+import { openWeights } from "../../src/weights/index.ts";
 import type { Workbench } from "./workbench.ts";
 
 /** `fc1`: its best low-rank stand-in, as `prepare` starts; `mapped`: the same of fc1 after the best linear guess of mlp-input. */
@@ -133,23 +135,54 @@ export function densityAtWorth(logits: Float32Array, rows: Rows, worth: Worth, r
   return count / logits.length;
 }
 
-/** Each row of the matrices rounded to 8 bits with a scale of its own, and back. */
-export function throughInt8(parameters: Parameters): Parameters {
+/** Clippings of a row tried before rounding: with few levels, losing the largest weights costs less than coarse steps. */
+const clips = [1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4];
+
+/** One row rounded to `bits` bits, symmetric about 0, with the scale of the least squared error, and back. */
+function roundRow(row: Float32Array, bits: number): Float32Array {
+  const levels = 2 ** (bits - 1) - 1;
+  const largest = row.reduce((max, value) => Math.max(max, Math.abs(value)), 0);
+  let best = { error: Number.POSITIVE_INFINITY, values: row };
+  for (const clip of clips) {
+    const scale = (largest * clip) / levels || 1;
+    const values = row.map((x) => Math.max(-levels, Math.min(levels, Math.round(x / scale))) * scale);
+    const error = values.reduce((sum, value, i) => sum + (value - row[i]!) ** 2, 0);
+    if (error < best.error) best = { error, values };
+  }
+  return best.values;
+}
+
+/** Each row of the matrices rounded to few bits with a scale of its own, and back. */
+export function throughBits(parameters: Parameters, bits: number): Parameters {
   const { rank, down, up, bias } = parameters;
   const round = (matrix: Float32Array, width: number): Float32Array => {
     const out = new Float32Array(matrix.length);
-    for (let start = 0; start < matrix.length; start += width) {
-      let largest = 0;
-      for (let i = start; i < start + width; i++) largest = Math.max(largest, Math.abs(matrix[i]!));
-      const scale = largest / 127 || 1;
-      for (let i = start; i < start + width; i++) out[i] = Math.round(matrix[i]! / scale) * scale;
-    }
+    for (let start = 0; start < matrix.length; start += width)
+      out.set(roundRow(matrix.subarray(start, start + width), bits), start);
     return out;
   };
-  const width = down!.length / rank;
-  return { rank, down: round(down!, width), up: round(up, rank), bias };
+  return {
+    rank,
+    down: down && round(down, down.length / rank),
+    up: round(up, up.length / bias.length),
+    bias,
+  };
 }
 
-/** Bytes of a predictor in 8 bits: a byte a weight, a float32 scale a row, biases in float32. */
-export const int8Bytes = ({ rank, down, up, bias }: Parameters): number =>
-  down!.length + up.length + 4 * (rank + 2 * bias.length);
+/** Bytes of a predictor in few bits: its weights, a float32 scale a row, biases in float32. */
+export const bitBytes =
+  (bits: number) =>
+  ({ rank, down, up, bias }: Parameters): number =>
+    (bits / 8) * ((down?.length ?? 0) + up.length) + 4 * (rank + 2 * bias.length);
+
+/** fc1 itself as the predictor: nothing to train. */
+export async function fc1Parameters(bench: Workbench, layer: number): Promise<Parameters> {
+  const weights = await openWeights(bench.engine.folder);
+  try {
+    const at = `model.decoder.layers.${layer}.fc1`;
+    const [up, bias] = [await readMatrix(weights, `${at}.weight`), await readMatrix(weights, `${at}.bias`)];
+    return { rank: 0, down: null, up, bias };
+  } finally {
+    await weights.close();
+  }
+}

@@ -22,6 +22,8 @@ export interface Workbench {
   /** Documents that were not captured: what outcomes are run on. */
   readonly check: readonly Int32Array[];
   readonly observed: Observed;
+  /** Where the captured rows are. */
+  readonly folder: string;
   rows(layer: number, tap: Tap): Promise<Rows>;
   /** L2 norm of each neuron's row of the transposed fc2 [ffn_dim]. */
   outputNorms(layer: number): Promise<Float32Array>;
@@ -58,6 +60,7 @@ export async function openWorkbench(options: WorkbenchOptions): Promise<Workbenc
     documents,
     check: others.documents.slice(skip),
     observed,
+    folder,
     async rows(layer, tap) {
       const source = tap.startsWith("residual") ? "mlp-input" : (tap as Source);
       const base = await loadRows(folder, layer, "neurons", model.shape.ffnDim, source, sha256);

@@ -19,6 +19,10 @@ export interface HeadCalibration {
   readonly recall: readonly number[];
 }
 
+/** Recall of the one layer that computes k heads, from that of all layers: the others are dense, with recall 1 each. */
+export const recallOfOne = (recall: number, layers: number, heads: number, k: number): number =>
+  (recall * ((layers - 1) * heads + k) - (layers - 1) * heads) / k;
+
 /**
  * @param documents held-out documents
  * @param tolerance KL to the dense model, in nats per id, that one layer's heads may cause
@@ -46,8 +50,7 @@ export async function calibrateHeads(
       const result = await score(engine, documents, selector, { signal }).finally(() => selector.dispose());
       if (result.kl > tolerance) break;
       policy[layer] = { kind: "topK", k };
-      // All other layers are dense, with recall 1 each: what is missing is this layer's.
-      recall[layer] = (result.heads.recall * ((layers - 1) * heads + k) - (layers - 1) * heads) / k;
+      recall[layer] = recallOfOne(result.heads.recall, layers, heads, k);
     }
     onLayer(layer + 1, layers);
   }

@@ -5,7 +5,9 @@ import type { Source, UnitKind } from "../sparsity/selector.ts";
 import { meanValues } from "./batches.ts";
 import { type Parameters, parameterBytes, truncate } from "./factors.ts";
 import { regressHeads } from "./head-regression.ts";
+import { isCalibrated } from "./held-out.ts";
 import { lowRankFactors } from "./initialise.ts";
+import { neuronLadder } from "./ladder.ts";
 import type { ResolvedPrepareOptions } from "./prepare-options.ts";
 import type { PreparedLayer } from "./prepared-layer.ts";
 import { loadRows, type Rows } from "./rows.ts";
@@ -38,8 +40,10 @@ export async function prepareLayer(job: LayerJob): Promise<{ layer: PreparedLaye
   const { sha256 } = await engine.identity();
   const isPossible = !(layer === 0 && source === "previous-block");
   const available = isPossible ? source : "attention-input";
-  const rows = await loadRows(folder, layer, unit, units, available, sha256);
-  const base = { units, source, score: meanValues(rows) };
+  const isSearched = job.options.maxPerplexityIncrease !== undefined;
+  const mayLook = isSearched ? isCalibrated : undefined;
+  const rows = await loadRows(folder, layer, unit, units, available, sha256, mayLook);
+  const base = { units, source, score: meanValues(rows), ladder: [] };
   const heldOutRows = rows.heldOut.length;
   await job.breathe();
   if (!isPossible) return { layer: { ...base, parameters: null, point: densePoint }, heldOutRows };
@@ -48,7 +52,8 @@ export async function prepareLayer(job: LayerJob): Promise<{ layer: PreparedLaye
     return { layer: { ...base, parameters, point: densePoint }, heldOutRows };
   }
   const { parameters, point } = await trainNeurons(job, rows);
-  return { layer: { ...base, parameters, point }, heldOutRows };
+  const ladder = isSearched ? await neuronLadder(engine.kernels, rows, parameters) : [];
+  return { layer: { ...base, parameters, point, ladder }, heldOutRows };
 }
 
 async function trainNeurons(job: LayerJob, rows: Rows): Promise<Trained> {

@@ -14,6 +14,13 @@ const optionsSchema = z.strictObject({
   rank: z.int().min(1).max(16384).default(64),
   /** Share of the active neurons that must be computed, per layer, on held-out rows. */
   recall: z.number().gt(0).max(1).default(0.94),
+  /**
+   * The perplexity, relative to dense, that may be lost: 0.01 is one percent. Given, a search chooses how much each layer
+   * computes, and the bundle holds the whole trade-off; recall still tells which predictors are best.
+   */
+  maxPerplexityIncrease: z.number().gt(0).max(1).optional(),
+  /** Held-out tokens that the search calibrates and reports on, half of them each. */
+  curveRows: z.int().min(1000).default(20_000),
   /** KL to the dense model, in nats per token, that skipping heads in one layer may cause. */
   headTolerance: z.number().min(0).default(0.002),
   /** Tokens to capture. */
@@ -30,12 +37,23 @@ export type PrepareOptions = z.input<typeof optionsSchema> & {
 };
 export type ResolvedPrepareOptions = z.output<typeof optionsSchema>;
 
+/** What there is to do, in order, where recall decides, and where a budget does. */
 export const prepareStages = ["capture", "train", "heads", "check"] as const;
-export type PrepareStage = (typeof prepareStages)[number];
+export const budgetStages = ["capture", "train", "layers", "curve", "uniform"] as const;
+export type PrepareStage = (typeof prepareStages | typeof budgetStages)[number];
+
+/** Options that say how much to compute, which is what the budget says. */
+const replacedByBudget = ["recall", "headTolerance"] as const;
 
 /** @throws UsageError naming the option and its value */
 export function resolveOptions(options: PrepareOptions): ResolvedPrepareOptions {
   const { onProgress: _progress, signal: _signal, ...rest } = options;
+  const { maxPerplexityIncrease: budget } = rest;
+  const other = replacedByBudget.find((name) => rest[name] !== undefined);
+  if (budget !== undefined && other !== undefined)
+    throw new UsageError(
+      `maxPerplexityIncrease is ${budget} and ${other} is ${rest[other]}: both say how much to compute; give one of them`,
+    );
   const parsed = optionsSchema.safeParse(rest);
   if (parsed.success) return parsed.data;
   const issue = parsed.error.issues[0]!;

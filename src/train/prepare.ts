@@ -2,26 +2,20 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { readCorpus } from "../eval/documents.ts";
-import { score } from "../eval/score.ts";
 import type { Engine } from "../load.ts";
-import { blockRows } from "../models/feed.ts";
 import { createRng } from "../sampling/rng.ts";
 import { type BundleMetadata, bundleVersion, writeBundle } from "../sparsity/bundle.ts";
-import { predictedScorer } from "../sparsity/predictor.ts";
-import { ScoredSelector, type Source, type UnitKind } from "../sparsity/selector.ts";
+import type { Source, UnitKind } from "../sparsity/selector.ts";
 import { createBreather } from "../util/breathe.ts";
-import { UsageError } from "../util/errors.ts";
 import { version } from "../util/version.ts";
-import { calibrateHeads } from "./calibrate-heads.ts";
+import { decideByBudget } from "./by-budget.ts";
+import { decideByRecall } from "./by-recall.ts";
 import { capture } from "./capture.ts";
+import type { Progress } from "./decided.ts";
+import { readTexts } from "./held-out.ts";
 import { prepareLayer } from "./prepare-layer.ts";
 import { type PrepareOptions, type ResolvedPrepareOptions, resolveOptions } from "./prepare-options.ts";
-import { bundleTensors, type PreparedLayer, predictorOnDevice } from "./prepared-layer.ts";
-import { isHeldOut } from "./rows.ts";
-
-/** Documents that the loss is measured on, for heads and for the perplexity that the bundle states. */
-const checkDocuments = 24;
+import { bundleTensors, type Prepared, type PreparedLayer } from "./prepared-layer.ts";
 
 const headSource = (source: Source): Source => (source === "mlp-input" ? "attention-input" : source);
 
@@ -34,16 +28,7 @@ const headSource = (source: Source): Source => (source === "mlp-input" ? "attent
 export async function prepare(engine: Engine, options: PrepareOptions): Promise<BundleMetadata> {
   const { onProgress = () => {}, signal } = options;
   const resolved = resolveOptions(options);
-  const { model, tokenizer } = engine;
-  const corpus = await readCorpus(resolved.texts, tokenizer, {
-    maxIds: resolved.rows,
-    maxLength: model.shape.maxPositions,
-  });
-  const heldOut = corpus.documents.filter((_, number) => isHeldOut(number));
-  if (heldOut.length === 0)
-    throw new UsageError(
-      `${corpus.documents.length} documents are too few: every twentieth is held out. Give more text, or raise --rows`,
-    );
+  const { captured: corpus, heldOut, halves } = await readTexts(engine, resolved);
   const folder = resolved.captureFolder ?? (await mkdtemp(join(tmpdir(), "dejavu-capture-")));
   try {
     const rows = await capture(
@@ -54,44 +39,41 @@ export async function prepare(engine: Engine, options: PrepareOptions): Promise<
       signal,
     );
     const { prepared, heldOutRows } = await prepareAllLayers(engine, folder, resolved, onProgress, signal);
-    const documents = heldOut.slice(0, checkDocuments);
-    const heads = await headPolicy(engine, prepared, documents, resolved, onProgress, signal);
-    const draft = { prepared, heads, documents };
-    const perplexity = await checkPerplexity(engine, draft, onProgress, signal);
-    const { texts: _texts, out, captureFolder: _folder, ...recorded } = resolved;
+    const budget = resolved.maxPerplexityIncrease;
+    const decided =
+      budget === undefined
+        ? await decideByRecall(engine, prepared, heldOut, resolved, onProgress, signal)
+        : await decideByBudget(engine, prepared, halves, budget, onProgress, signal);
     const metadata: BundleMetadata = {
       version: bundleVersion,
       model: await engine.identity(),
       sources: { heads: headSource(resolved.source), neurons: resolved.source },
-      policy: policyOf(draft),
-      curve: [],
-      search: null,
-      calibration: { ...calibrationOf(draft), perplexity },
+      ...decided,
       provenance: {
         program: `dejavu ${version}`,
         texts: [...corpus.sources],
         documents: corpus.documents.length,
         rows,
         heldOutRows,
-        options: recorded,
+        options: recordedOptions(resolved),
         kernels: `${engine.kernels.name} ${engine.kernels.instructionSet}`,
       },
     };
     signal?.throwIfAborted();
-    await writeBundle(out, metadata, bundleTensors(prepared));
+    await writeBundle(resolved.out, metadata, bundleTensors(prepared));
     return metadata;
   } finally {
     if (resolved.captureFolder === undefined) await rm(folder, { recursive: true, force: true });
   }
 }
 
-type Prepared = Readonly<Record<UnitKind, readonly PreparedLayer[]>>;
-interface Draft {
-  readonly prepared: Prepared;
-  readonly heads: Awaited<ReturnType<typeof calibrateHeads>>;
-  readonly documents: readonly Int32Array[];
+/** Options as a bundle states them: no paths, and none that had no say. */
+function recordedOptions(options: ResolvedPrepareOptions): Record<string, number | string> {
+  const { texts: _texts, out: _out, captureFolder: _folder, ...shared } = options;
+  const { maxPerplexityIncrease, curveRows, headTolerance, ...recorded } = shared;
+  if (maxPerplexityIncrease === undefined) return { ...recorded, headTolerance };
+  return { ...recorded, maxPerplexityIncrease, curveRows };
 }
-type Progress = NonNullable<PrepareOptions["onProgress"]>;
 
 async function prepareAllLayers(
   engine: Engine,
@@ -116,63 +98,4 @@ async function prepareAllLayers(
       report(1);
     }
   return { prepared, heldOutRows };
-}
-
-const policyOf = ({ prepared, heads }: Pick<Draft, "prepared" | "heads">): BundleMetadata["policy"] => ({
-  attention: "dense-kv",
-  heads: [...heads.policy],
-  neurons: prepared.neurons.map((layer) =>
-    layer.parameters === null ? { kind: "dense" } : { kind: "threshold", threshold: layer.point.threshold },
-  ),
-});
-
-function calibrationOf({ prepared, heads }: Draft): Omit<BundleMetadata["calibration"], "perplexity"> {
-  const rank = (layer: PreparedLayer) => layer.parameters?.rank ?? 0;
-  return {
-    heads: prepared.heads.map((layer, l) => {
-      const policy = heads.policy[l]!;
-      const density = policy.kind === "topK" ? policy.k / layer.units : 1;
-      return { rank: rank(layer), density, recall: heads.recall[l]!, precision: heads.recall[l]! };
-    }),
-    neurons: prepared.neurons.map((layer) => {
-      const { density, recall, precision } = layer.point;
-      return { rank: rank(layer), density, recall, precision };
-    }),
-  };
-}
-
-async function headPolicy(
-  engine: Engine,
-  prepared: Prepared,
-  documents: readonly Int32Array[],
-  options: ResolvedPrepareOptions,
-  onProgress: Progress,
-  signal: AbortSignal | undefined,
-): Promise<Draft["heads"]> {
-  const device = predictorOnDevice(engine.kernels, prepared);
-  const report = (done: number, total: number) => onProgress("heads", done, total);
-  try {
-    return await calibrateHeads(engine, device.predictors, documents, options.headTolerance, report, signal);
-  } finally {
-    device.dispose();
-  }
-}
-
-async function checkPerplexity(
-  engine: Engine,
-  draft: Draft,
-  onProgress: Progress,
-  signal: AbortSignal | undefined,
-) {
-  const device = predictorOnDevice(engine.kernels, draft.prepared);
-  const scorer = predictedScorer(engine.kernels, device.predictors, blockRows);
-  const selector = new ScoredSelector("predicted", engine.kernels, scorer, policyOf(draft));
-  const report = (done: number, total: number) => onProgress("check", done, total);
-  try {
-    const result = await score(engine, draft.documents, selector, { onProgress: report, signal });
-    return { dense: result.densePerplexity, predicted: result.perplexity };
-  } finally {
-    selector.dispose();
-    device.dispose();
-  }
 }

@@ -14,11 +14,13 @@ export interface PreparedLayer {
   /** Null where no predictor is possible: block 0 has no previous block. */
   readonly parameters: Parameters | null;
   readonly point: OperatingPoint;
+  /** Other points to cut at, dense end first, where a search is to choose; else empty. */
+  readonly ladder: readonly OperatingPoint[];
   /** Mean worth of each unit [units]: what the static selector ranks by. */
   readonly score: Float32Array;
 }
 
-type Prepared = Readonly<Record<UnitKind, readonly PreparedLayer[]>>;
+export type Prepared = Readonly<Record<UnitKind, readonly PreparedLayer[]>>;
 
 /** Columns of `down` (or of a lone `up`). */
 const inputWidth = ({ rank, down, up }: Parameters, units: number): number =>

@@ -11,12 +11,12 @@ export interface Rows {
   readonly inputs: Uint16Array; // binary16 bits [rows, width]
   /** What the unit was worth: 1 for a neuron above zero, else 0; the output norm of a head. */
   value(row: number, unit: number): number;
-  /** Row numbers. Documents whose number is 19 modulo 20 are held out: 95 to 5, by document. */
+  /** Row numbers. Documents whose number is 19 modulo 20 are held out: 95 to 5, by document. Some rows may be in neither. */
   readonly train: Int32Array;
   readonly heldOut: Int32Array;
 }
 
-const heldOutEvery = 20;
+export const heldOutEvery = 20;
 export const isHeldOut = (document: number): boolean => document % heldOutEvery === heldOutEvery - 1;
 
 /** The value, or undefined where there is no JSON. */
@@ -54,6 +54,7 @@ async function readBytes(weights: Weights, name: string): Promise<Uint8Array> {
 /**
  * Loads what a predictor of `unit` in `layer` learns from.
  * @param units number of heads or neurons
+ * @param mayLook which of the held-out documents count; the rows of others are left out altogether
  */
 export async function loadRows(
   folder: string,
@@ -62,6 +63,7 @@ export async function loadRows(
   units: number,
   source: Source,
   modelSha256: string,
+  mayLook: (document: number) => boolean = () => true,
 ): Promise<Rows> {
   const labels = await open(folder, layer, modelSha256);
   const inputLayer = source === "previous-block" ? layer - 1 : layer;
@@ -73,7 +75,9 @@ export async function loadRows(
     const inputs = new Uint16Array((await readBytes(inputFile, inputName)).buffer);
     const document = new Int32Array((await readBytes(labels, "document")).buffer);
     const split = { train: [] as number[], heldOut: [] as number[] };
-    for (const [row, number] of document.entries()) split[isHeldOut(number) ? "heldOut" : "train"].push(row);
+    for (const [row, number] of document.entries())
+      if (!isHeldOut(number)) split.train.push(row);
+      else if (mayLook(number)) split.heldOut.push(row);
     const shared = {
       width,
       inputs,

@@ -66,7 +66,7 @@ export function spacedStops(losses: readonly number[], least: number, ratio: num
   for (let limit = least; ; limit *= ratio) {
     const stop = losses.findLastIndex((loss) => loss <= limit);
     if (stop > 0 && stop !== stops.at(-1)) stops.push(stop);
-    if (stop === losses.length - 1 || stop < 0) return stops;
+    if (stop === losses.length - 1 || limit === Number.POSITIVE_INFINITY) return stops;
   }
 }
 

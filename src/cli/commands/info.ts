@@ -7,6 +7,7 @@ import type { BundleMetadata } from "../../sparsity/bundle.ts";
 import { BundleError, WeightsError } from "../../util/errors.ts";
 import { version } from "../../util/version.ts";
 import type { CommandSpec, Context } from "../command.ts";
+import { curveText } from "../curve-text.ts";
 import { withEngine } from "../engine.ts";
 import { change, count, megabytes, perplexity } from "../format.ts";
 import { describeMachine, type Machine } from "../machine.ts";
@@ -86,11 +87,12 @@ function bundleRows(bundle: BundleState, folder: string): string[][] {
   ];
 }
 
-function infoText({ machine, threads, instructionSets, model, tokenizer, bundle }: Info): string {
+function infoText(info: Info, width: number): string {
+  const { machine, threads, instructionSets, model, tokenizer, bundle } = info;
   const blocks = `${model.layers} layers, hidden size ${model.hiddenSize}`;
   const units = `${model.heads} heads of ${model.headDim}, ${model.ffnDim} MLP neurons`;
   const available = instructionSets.length > 0 ? instructionSets.join(", ") : "none: the addon is not built";
-  return renderTable(
+  const facts = renderTable(
     [
       { title: "", align: "left" },
       { title: "", align: "left" },
@@ -111,12 +113,14 @@ function infoText({ machine, threads, instructionSets, model, tokenizer, bundle 
       ],
     ],
   );
+  const curve = bundle.state === "fits" ? curveText(bundle, width) : "";
+  return curve === "" ? facts : `${facts}\n${curve}`;
 }
 
 async function runInfo(context: Context, flags: CommonFlags): Promise<void> {
   await withEngine(context, flags, async (engine) => {
     const info = await collectInfo(engine);
-    context.output.result(info, () => infoText(info));
+    context.output.result(info, () => infoText(info, context.output.width));
   });
 }
 

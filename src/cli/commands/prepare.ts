@@ -10,6 +10,7 @@ import { prepare } from "../../train/prepare.ts";
 import { type PrepareStage, resolveOptions } from "../../train/prepare-options.ts";
 import { UsageError } from "../../util/errors.ts";
 import type { CommandSpec, Context } from "../command.ts";
+import { curveText } from "../curve-text.ts";
 import { withEngine } from "../engine.ts";
 import { change, megabytes, percent, perplexity } from "../format.ts";
 import { type CommonFlags, decimal, integer, seedOption, share } from "../options.ts";
@@ -21,8 +22,10 @@ interface Flags extends CommonFlags {
   readonly capture?: string;
   readonly source: Source;
   readonly rank: number;
-  readonly recall: number;
-  readonly headTolerance: number;
+  readonly recall?: number;
+  readonly maxPerplexityIncrease?: number;
+  readonly curveRows: number;
+  readonly headTolerance?: number;
   readonly rows: number;
   readonly epochs: number;
   readonly seed: number;
@@ -35,6 +38,9 @@ const stageNames: Record<PrepareStage, string> = {
   train: "training predictors",
   heads: "calibrating heads",
   check: "checking perplexity",
+  layers: "measuring each layer",
+  curve: "tracing the trade-off",
+  uniform: "trying one density",
 };
 
 /** Minutes of training must not end in a folder that takes no file. */
@@ -88,6 +94,7 @@ function prepareText(metadata: BundleMetadata, file: string, engine: Engine, wid
   const saved = `${megabytes(bytes.dense)} dense, ${megabytes(bytes.touched)} predicted (${percent(bytes.touched / bytes.dense)})`;
   return [
     `${layerTable(metadata, width)}\n`,
+    metadata.search === null ? "" : `${curveText(metadata, width)}\n`,
     `held-out perplexity: ${perplexity(dense)} dense, ${perplexity(predicted)} predicted (${change(predicted, dense, 2)})\n`,
     `MLP weights read per token: ${saved}\n`,
     `written: ${file}\n`,
@@ -97,14 +104,15 @@ function prepareText(metadata: BundleMetadata, file: string, engine: Engine, wid
 async function runPrepare(context: Context, flags: Flags): Promise<void> {
   const { output, signal } = context;
   await withEngine(context, flags, async (engine) => {
-    const { text, capture, source, rank, recall, headTolerance, rows, epochs, seed } = flags;
+    const { text, capture, source, rank, rows, curveRows, epochs, seed } = flags;
+    const { recall, headTolerance, maxPerplexityIncrease } = flags;
     const out = flags.out ?? engine.bundleFile;
     await checkWritable(out);
     const metadata = await prepare(engine, {
       texts: text,
       out,
       ...(capture !== undefined && { captureFolder: capture }),
-      ...{ source, rank, recall, headTolerance, rows, epochs, seed },
+      ...{ source, rank, recall, headTolerance, maxPerplexityIncrease, rows, curveRows, epochs, seed },
       onProgress: (stage, done, total) => output.progress.update(stageNames[stage], done, total),
       signal,
     });
@@ -122,6 +130,7 @@ export const prepareCommand: CommandSpec<Flags> = {
   examples: [
     ["prepare --text stories.txt", "a bundle for the bundled model"],
     ["prepare models/stories-4m --text a.txt b.txt --recall 0.97", "computes more, loses less"],
+    ["prepare --text stories.txt --max-perplexity-increase 0.01", "at most 1 % more perplexity"],
     [
       "prepare --text stories.txt --source attention-input --out early.safetensors",
       "chooses half a block ahead",
@@ -141,13 +150,22 @@ export const prepareCommand: CommandSpec<Flags> = {
       .default(defaults.rank),
     new Option("--recall <share>", "share of the active neurons that must be computed")
       .argParser(share)
-      .default(defaults.recall),
+      .default(undefined, String(defaults.recall)),
+    new Option(
+      "--max-perplexity-increase <share>",
+      "perplexity that may be lost, like 0.01; a search then decides what each layer computes",
+    )
+      .argParser(share)
+      .conflicts(["recall", "headTolerance"]),
+    new Option("--curve-rows <n>", "held-out tokens for that search, half of them to report on")
+      .argParser(integer(1000))
+      .default(defaults.curveRows),
     new Option(
       "--head-tolerance <nats>",
       "divergence from the dense model that skipping heads in one layer may cause",
     )
       .argParser(decimal(0))
-      .default(defaults.headTolerance),
+      .default(undefined, String(defaults.headTolerance)),
     new Option("--rows <n>", "tokens to capture").argParser(integer(2000)).default(defaults.rows),
     new Option("--epochs <n>", "passes over the captured tokens")
       .argParser(integer(0, 1000))

@@ -1,0 +1,90 @@
+/** What a predictor for all blocks learns: per row, the units' worth in many layers side by side. */
+import { f16ToNumber, numberToF16 } from "../../src/tensor/dtype.ts";
+import type { Rows } from "../../src/train/rows.ts";
+import { importances } from "../../src/train/shadow/importance.ts";
+import type { Workbench } from "./workbench.ts";
+
+/** Importances of all captured rows as binary16 bits [rows, layers · units], each row and layer scaled to a maximum of 1. */
+export interface Importances {
+  readonly neurons: Uint16Array;
+  readonly heads: Uint16Array;
+  /** Rows with a next id; of the others the loss says nothing. */
+  readonly hasNext: Uint8Array;
+}
+
+/** Divides by the largest; ShadowLLM scales each example between its extremes, and here the least is about 0. */
+function scaled(values: Float32Array, width: number): Float32Array {
+  const out = new Float32Array(values.length);
+  for (let start = 0; start < values.length; start += width) {
+    let largest = 0;
+    for (let i = start; i < start + width; i++) largest = Math.max(largest, values[i]!);
+    for (let i = start; i < start + width; i++) out[i] = largest > 0 ? values[i]! / largest : 0;
+  }
+  return out;
+}
+
+export async function collect(bench: Workbench): Promise<Importances> {
+  const { model, kernels, folder } = bench.engine;
+  const { layers, heads: headCount, ffnDim } = model.shape;
+  const total = bench.documents.reduce((sum, ids) => sum + ids.length, 0);
+  const found = {
+    neurons: new Uint16Array(total * layers * ffnDim),
+    heads: new Uint16Array(total * layers * headCount),
+    hasNext: new Uint8Array(total).fill(1),
+  };
+  let done = 0;
+  const keep = (into: Uint16Array, perLayer: readonly Float32Array[], width: number, rows: number) => {
+    for (const [layer, values] of perLayer.entries()) {
+      const bits = Uint16Array.from(scaled(values, width), numberToF16);
+      for (let r = 0; r < rows; r++)
+        into.set(bits.subarray(r * width, (r + 1) * width), ((done + r) * layers + layer) * width);
+    }
+  };
+  await importances(kernels, folder, bench.documents, (document, neurons, heads) => {
+    const rows = bench.documents[document]!.length;
+    keep(found.neurons, neurons, ffnDim, rows);
+    keep(found.heads, heads, headCount, rows);
+    done += rows;
+    found.hasNext[done - 1] = 0;
+  });
+  return found;
+}
+
+/** `root`: the square root of the importance, whose largest values weigh less in a mean square. */
+export type Target = "importance" | "root" | "active";
+
+const widened = Float32Array.from({ length: 65536 }, (_, bits) => f16ToNumber(bits));
+const rooted = widened.map(Math.sqrt);
+
+/**
+ * Rows whose units are those of `layers`, one layer after the other.
+ * @param base whose inputs and split are used
+ */
+export async function joined(
+  bench: Workbench,
+  base: Rows,
+  found: Importances,
+  unit: "neurons" | "heads",
+  target: Target,
+  layers: readonly number[],
+): Promise<Rows> {
+  const { shape } = bench.engine.model;
+  const width = unit === "heads" ? shape.heads : shape.ffnDim;
+  const hasNext = (row: number) => found.hasNext[row] === 1;
+  const shared = {
+    ...base,
+    units: layers.length * width,
+    train: base.train.filter(hasNext),
+    heldOut: base.heldOut.filter(hasNext),
+  };
+  if (target !== "active") {
+    const bits = found[unit];
+    const table = target === "root" ? rooted : widened;
+    const at = (row: number, u: number) =>
+      (row * shape.layers + layers[Math.floor(u / width)]!) * width + (u % width);
+    return { ...shared, value: (row, u) => table[bits[at(row, u)]!]! };
+  }
+  const perLayer: Rows[] = [];
+  for (const layer of layers) perLayer.push(await bench.rows(layer, "mlp-input"));
+  return { ...shared, value: (row, u) => perLayer[Math.floor(u / width)]!.value(row, u % width) };
+}
