@@ -18,6 +18,7 @@
       "target_name": "dejavu",
       "sources": [
         "native/addon.cc",
+        "native/cache-ops.cc",
         "native/isa/cpu.cc",
         "native/matrix-ops.cc",
         "native/pool.cc",

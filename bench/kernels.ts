@@ -4,7 +4,7 @@
  * Weights are copied until they exceed the caches and the copies take turns, unless the shape fits in a cache anyway.
  */
 import { cpus } from "node:os";
-import type { ActiveSet, Kernels } from "../src/kernels/contract.ts";
+import type { ActiveSet, Kernels, Placement, Recovery } from "../src/kernels/contract.ts";
 import { type InstructionSet, openNative } from "../src/kernels/native/native.ts";
 import { measureReadBandwidth } from "../src/kernels/native/probe.ts";
 import type { FloatDtype } from "../src/tensor/dtype.ts";
@@ -111,16 +111,77 @@ async function memoryBound(shape: (typeof shapes)[number], dtype: FloatDtype): P
   for (const copy of copies) kernels.free(copy);
 }
 
-async function manyRows(shape: (typeof shapes)[number], dtype: FloatDtype, rows: number): Promise<void> {
+/** Rows that are computed together: all of the weights, or a quarter of them for all rows. */
+async function manyRows(
+  shape: (typeof shapes)[number],
+  dtype: FloatDtype,
+  rows: number,
+  density = 1,
+): Promise<void> {
   const { d, n } = shape;
   const weight = random([n, d], dtype);
   const [x, hidden] = [random([rows, d]), random([rows, n])];
-  const flops = 2 * d * n * rows;
-  const product = await time(() => kernels.product(hidden, 0, x, weight, null, "relu", null, 1, rows));
-  report(`${shape.name} product ${dtype} ${rows} rows`, product, flops, "GFLOP/s");
-  const accumulate = await time(() => kernels.accumulate(x, hidden, weight, null, null, 1, rows));
-  report(`${shape.name} accumulate ${dtype} ${rows} rows`, accumulate, flops, "GFLOP/s");
+  const set = density < 1 ? { ...randomSet(n, density), shared: true } : null;
+  const title = `${rows} rows${set ? ` ${density * 100} %` : ""}`;
+  const flops = 2 * d * n * rows * density;
+  const product = await time(() => kernels.product(hidden, 0, x, weight, null, "relu", set, 1, rows));
+  report(`${shape.name} product ${dtype} ${title}`, product, flops, "GFLOP/s");
+  const accumulate = await time(() => kernels.accumulate(x, hidden, weight, null, set, 1, rows));
+  report(`${shape.name} accumulate ${dtype} ${title}`, accumulate, flops, "GFLOP/s");
   for (const tensor of [weight, x, hidden]) kernels.free(tensor);
+}
+
+/** Rows in one sequence from `first` on, in pages of `pageRows`. */
+function oneSequence(first: number, rows: number, capacity: number, pageRows: number): Placement {
+  const integers = (shape: number[], values: number[]) => {
+    const tensor = kernels.allocate("i32", shape);
+    kernels.write(tensor, Int32Array.from(values));
+    return tensor;
+  };
+  const pages = Array.from({ length: Math.ceil(capacity / pageRows) }, (_, i) => i);
+  return {
+    sequences: integers([rows], new Array(rows).fill(0)),
+    positions: integers(
+      [rows],
+      Array.from({ length: rows }, (_, r) => first + r),
+    ),
+    pages: integers([1, pages.length], pages),
+    pageRows,
+  };
+}
+
+/** Keys and values of all heads, computed by `recover` and by two plain products. */
+async function caching(shape: (typeof shapes)[number], dtype: FloatDtype, rows: number): Promise<void> {
+  const { d } = shape;
+  const heads = d / 64;
+  const [keyWeight, valueWeight] = [random([d, d], dtype), random([d, d], dtype)];
+  const [keys, values] = [random([rows, d]), random([rows, d])];
+  const [x, projected] = [random([rows, d]), random([rows, d])];
+  const recovery: Recovery = {
+    inputs: random([16, d]),
+    filled: kernels.allocate("i32", [1, heads]),
+    refresh: 16,
+    counts: kernels.allocate("i32", [1, rows]),
+    slot: 0,
+  };
+  const placement = oneSequence(0, rows, rows, rows);
+  const empty = new Int32Array(heads);
+  const flops = 4 * d * d * rows;
+  const late = await time(() => {
+    kernels.write(recovery.filled, empty);
+    // biome-ignore format: an argument a line is too long
+    kernels.recover(keys, values, x, keyWeight, null, valueWeight, null, null, 64, recovery, placement, rows);
+  });
+  report(`${shape.name} recover ${dtype} ${rows} rows`, late, flops, "GFLOP/s");
+  const plain = await time(() => {
+    kernels.write(recovery.filled, empty);
+    kernels.product(projected, 0, x, keyWeight, null, "none", null, 1, rows);
+    kernels.storeRows(keys, projected, placement, rows);
+    kernels.product(projected, 0, x, valueWeight, null, "none", null, 1, rows);
+    kernels.storeRows(values, projected, placement, rows);
+  });
+  report(`${shape.name} two products ${dtype} ${rows} rows`, plain, flops, "GFLOP/s");
+  for (const tensor of [keyWeight, valueWeight, keys, values, x, projected]) kernels.free(tensor);
 }
 
 /** The ops that are small beside the matrices, at the tiny model's and a usual model's sizes. */
@@ -139,9 +200,12 @@ async function smallOps(k: Kernels): Promise<void> {
     k.write(weight, Float32Array.from({ length: d }, Math.random));
     await line(`copyRows ${d}`, d * 8, () => k.copyRows(y, 0, x, 0, 1));
     await line(`layerNorm ${d}`, d * 16, () => k.layerNorm(y, x, weight, weight, 1e-5, 1));
-    await line(`attention ${heads} heads, ${seen} seen`, seen * d * 8, () =>
-      k.attention(y, x, keys, values, null, d / heads, seen - 1, 1),
-    );
+    for (const pageRows of [seen, 16]) {
+      const placement = oneSequence(seen - 1, 1, seen, pageRows);
+      await line(`attention ${heads} heads, ${seen} seen, pages of ${pageRows}`, seen * d * 8, () =>
+        k.attention(y, x, keys, values, null, d / heads, placement, 1),
+      );
+    }
     await line(`selectThreshold ${n}`, n * 4, () => k.selectThreshold(set, scores, 0.25, 1));
     await line(`refine ${n}`, n * 4, () => k.refine(refined, set, scores, 1));
     await line(`selectTopK ${n}, a quarter`, n * 4, () => k.selectTopK(set, scores, n / 4, 1));
@@ -159,7 +223,11 @@ for (const shape of shapes) {
   if (wanted.length > 0 && !wanted.some((part) => shape.name.includes(part))) continue;
   for (const dtype of dtypes) await memoryBound(shape, dtype);
   if (shape.name === "large") continue;
-  for (const dtype of dtypes) for (const rows of [64, 512]) await manyRows(shape, dtype, rows);
+  for (const dtype of dtypes) {
+    for (const rows of [64, 512]) await manyRows(shape, dtype, rows);
+    for (const density of [1, 0.25]) await manyRows(shape, dtype, 8, density);
+    for (const rows of [1, 8, 64]) await caching(shape, dtype, rows);
+  }
 }
 if (wanted.length === 0 || wanted.includes("small")) await smallOps(kernels);
 kernels.dispose();

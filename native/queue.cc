@@ -46,16 +46,18 @@ const float* Queue::vector(int32_t id, int64_t length) const {
   return found.floats();
 }
 
-/** Reads indices, counts and slot. What the set holds is for `checkUnits` to judge. */
+/** Reads indices, counts, slot and whether it is shared. What the set holds is for `checkUnits` to judge. */
 Units Queue::set(Words& words, int64_t units, int64_t perUnit, int64_t rows) const {
   int32_t indices = words.next(), counts = words.next();
   int64_t slot = words.count();
-  if (indices == -1) return {nullptr, nullptr, units, perUnit};
+  bool shared = words.count() == 1;
+  if (indices == -1) return {nullptr, nullptr, units, perUnit, false};
+  if (shared && rows > 1) rows = 1;
   const Matrix& list = tensor(indices, Dtype::i32);
   const Matrix& sizes = tensor(counts, Dtype::i32);
   need(list.rows >= rows && list.columns == units, "the indices of an active set have the wrong shape");
   need(sizes.rows > slot && sizes.columns >= rows, "the counts of an active set have the wrong shape");
-  return {list.integers(), sizes.integers() + slot * sizes.columns, units, perUnit};
+  return {list.integers(), sizes.integers() + slot * sizes.columns, units, perUnit, shared};
 }
 
 void Queue::run(const int32_t* list, size_t count) {
@@ -72,11 +74,14 @@ void Queue::execute(Opcode opcode, Words& words) {
     case Opcode::layerNorm: return layerNorm(words);
     case Opcode::product: return product(words);
     case Opcode::accumulate: return accumulate(words);
+    case Opcode::storeRows: return storeRows(words);
     case Opcode::attention: return attention(words);
+    case Opcode::recover: return recover(words);
     case Opcode::unitNorms: return unitNorms(words);
     case Opcode::selectTopK: return select(words, opcode);
     case Opcode::selectThreshold: return select(words, opcode);
     case Opcode::refine: return refine(words);
+    case Opcode::unite: return unite(words);
     case Opcode::logSoftmax: return logSoftmax(words);
     case Opcode::argmax: return argmax(words);
     case Opcode::mark: return mark(words);

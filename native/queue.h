@@ -23,11 +23,14 @@ enum class Opcode : int32_t {
   layerNorm,
   product,
   accumulate,
+  storeRows,
   attention,
+  recover,
   unitNorms,
   selectTopK,
   selectThreshold,
   refine,
+  unite,
   logSoftmax,
   argmax,
   mark,
@@ -66,6 +69,9 @@ class Queue {
   const Matrix& weights(int32_t id) const;
   const float* vector(int32_t id, int64_t length) const;
   Units set(Words& words, int64_t units, int64_t perUnit, int64_t rows) const;
+  Places places(Words& words, int64_t rows) const;
+  int64_t planRecovery(const Units& units, const Places& places, const int32_t* filled, int64_t refresh, int64_t window,
+                       int64_t rows, int64_t cacheRows);
   void overRows(Kernel kernel, RowsJob& job, int64_t bytesPerRow);
 
   void embedding(Words& words);
@@ -75,10 +81,13 @@ class Queue {
   void layerNorm(Words& words);
   void product(Words& words);
   void accumulate(Words& words);
+  void storeRows(Words& words);
   void attention(Words& words);
+  void recover(Words& words);
   void unitNorms(Words& words);
   void select(Words& words, Opcode opcode);
   void refine(Words& words);
+  void unite(Words& words);
   void logSoftmax(Words& words);
   void argmax(Words& words);
   void mark(Words& words);
@@ -88,6 +97,10 @@ class Queue {
   Pool pool_;
   std::vector<Matrix> tensors_;  // null data: the number is free
   std::vector<int32_t> freeIds_;
+  std::vector<Stretch> stretches_;  // what `recover` plans with: kept, so that it seldom allocates
+  std::vector<Span> spans_;
+  std::vector<int64_t> total_;
+  std::vector<int32_t> caught_;  // by row: heads that catch up there
   std::chrono::steady_clock::time_point lastMark_;
   double seconds_[phaseCount] = {};
 };

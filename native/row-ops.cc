@@ -1,21 +1,21 @@
 /** The commands that move or reduce rows. */
-#include "words.h"
+#include "work.h"
 
 namespace dejavu {
 namespace {
 
 /** Rows with less than this in all are done at once by the caller. */
-constexpr int64_t inlineBytes = 64 << 10;
+constexpr int64_t inlineRows = 64 << 10;
 
 }  // namespace
 
 /** Cuts the rows into chunks of some size and runs them. */
 void Queue::overRows(Kernel kernel, RowsJob& job, int64_t bytesPerRow) {
   if (job.rows == 0) return;
-  int64_t all = job.rows * (bytesPerRow + 1), pieces = all / (inlineBytes / 2);
+  int64_t all = job.rows * (bytesPerRow + 1), pieces = all / (inlineRows / 2);
   int64_t most = static_cast<int64_t>(pool_.threads()) * 4;
   if (pieces > most) pieces = most;
-  if (all < inlineBytes || pool_.threads() == 1) pieces = 1;
+  if (all < inlineRows || pool_.threads() == 1) pieces = 1;
   if (pieces > job.rows) pieces = job.rows;
   job.chunkRows = (job.rows + pieces - 1) / pieces;
   pool_.run(kernel, &job, (job.rows + job.chunkRows - 1) / job.chunkRows);
@@ -41,14 +41,19 @@ void Queue::embedding(Words& words) {
 void Queue::addRows(Words& words) {
   const Matrix& out = tensor(words.next(), Dtype::f32);
   const Matrix& table = weights(words.next());
-  int64_t first = words.count();
+  const Matrix& indices = tensor(words.next(), Dtype::i32);
   RowsJob job{};
+  job.k = words.count();
   job.rows = words.count();
   need(out.rows >= job.rows && out.columns == table.columns, "addRows: out has the wrong shape");
-  need(table.rows >= first + job.rows, "addRows: beyond the table");
-  int64_t bytes = table.dtype == Dtype::f32 ? 4 : 2;
+  need(indices.rows * indices.columns >= job.rows, "addRows: not enough indices");
+  for (int64_t r = 0; r < job.rows; r++) {
+    int64_t row = indices.integers()[r] + job.k;
+    need(row >= 0 && row < table.rows, "addRows: a row is outside the table");
+  }
   job.out = out.floats();
-  job.table = static_cast<const uint8_t*>(table.data) + first * table.columns * bytes;
+  job.table = table.data;
+  job.ids = indices.integers();
   job.columns = table.columns;
   overRows(table_.addRows[static_cast<int>(table.dtype)], job, table.columns * 8);
 }
@@ -117,6 +122,7 @@ void Queue::select(Words& words, Opcode opcode) {
   job.rows = words.count();
   job.set = set(words, scores.columns, 1, job.rows);
   need(job.set.indices && scores.rows >= job.rows, "select: the shapes do not match");
+  need(!job.set.shared || job.rows <= 1, "select: a shared set takes one row");
   job.x = scores.floats();
   job.columns = scores.columns;
   bool top = opcode == Opcode::selectTopK;
@@ -130,15 +136,25 @@ void Queue::refine(Words& words) {
   job.set = set(words, values.columns, 1, job.rows);
   job.from = set(words, values.columns, 1, job.rows);
   need(job.set.indices && job.from.indices && values.rows >= job.rows, "refine: the shapes do not match");
-  for (int64_t r = 0; r < job.rows; r++) {
-    int32_t count = job.from.counts[r], bad = count < 0 || count > values.columns;
-    const int32_t* unit = job.from.indices + r * values.columns;
-    for (int32_t i = 0; !bad && i < count; i++) bad |= unit[i] < 0 || unit[i] >= values.columns;
-    need(!bad, "refine: an active set is out of range");
-  }
+  need(job.set.shared == job.from.shared, "refine: one set is shared and the other is not");
+  checkUnits(job.from, job.rows);
   job.x = values.floats();
   job.columns = values.columns;
+  if (job.set.shared && job.rows > 1) return pool_.runHere(table_.refineShared, &job, 0);
   overRows(table_.refine, job, values.columns * 8);
+}
+
+void Queue::unite(Words& words) {
+  RowsJob job{};
+  job.columns = words.count();
+  job.rows = words.count();
+  job.set = set(words, job.columns, 1, job.rows);
+  job.from = set(words, job.columns, 1, job.rows);
+  need(job.set.indices && job.from.indices && job.rows > 0, "unite: the shapes do not match");
+  need(job.set.shared && !job.from.shared, "unite: the wrong set is shared");
+  checkUnits(job.from, job.rows);
+  pool_.reserve(static_cast<size_t>(job.columns));
+  pool_.runHere(table_.unite, &job, 0);
 }
 
 void Queue::logSoftmax(Words& words) {

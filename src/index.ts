@@ -10,21 +10,17 @@
  *   process.stdout.write(text);
  * ```
  */
+export { Batch, type BatchOptions, type BatchToken, generateBatch } from "./batch.ts";
 export { type BytesPerToken, bytesPerToken } from "./eval/bytes.ts";
 export { type Corpus, readCorpus } from "./eval/documents.ts";
 export type { Fidelity } from "./eval/measure.ts";
 export { type Score, score } from "./eval/score.ts";
-export {
-  type GeneratedToken,
-  type GenerateOptions,
-  type GenerateResult,
-  generate,
-  generateText,
-} from "./generate.ts";
+export { type GenerateOptions, type GenerateResult, generate, generateText } from "./generate.ts";
 export type { Kernels } from "./kernels/contract.ts";
 export { type Backend, backends } from "./kernels/open.ts";
 export { bundledModel, type Engine, type LoadOptions, load, type SelectorOptions } from "./load.ts";
 export type { Model, ModelShape, ModelState } from "./models/model.ts";
+export type { FinishReason, GeneratedToken, RequestOptions } from "./sequence.ts";
 export type { BundleMetadata } from "./sparsity/bundle.ts";
 export {
   type BlockView,

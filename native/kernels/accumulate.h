@@ -51,37 +51,48 @@ void accumulateRows(const void* data, int64_t chunk, float* total) {
 
 constexpr int tileColumns = V::tileX == 4 ? 3 : 2;  // vectors
 
-/** X rows by C vectors of chains in registers, over `depth` weight rows. */
+constexpr int64_t depthStep = 64;  // weight rows that stay in L1 while all x rows pass
+
+/** The weight rows of one step of depth, from the columns at hand on. */
+template <class T>
+struct Depth {
+  const T* rows[depthStep];
+  int64_t index[depthStep];
+  int64_t count;
+};
+
+/** X rows by C vectors of chains in registers. */
 template <int X, int C, class T>
-inline void accumulateTile(float* total, const float* a, const T* weight, int64_t n, int64_t d, int64_t depth) {
+inline void accumulateTile(float* total, const float* a, int64_t n, const Depth<T>& depth, int64_t at) {
   F acc[X * C];
   UNROLL for (int r = 0; r < X; r++)
-    UNROLL for (int c = 0; c < C; c++) acc[r * C + c] = V::load(total + r * chainColumns + c * lanes);
-  for (int64_t i = 0; i < depth; i++) {
+    UNROLL for (int c = 0; c < C; c++) acc[r * C + c] = V::load(total + r * chainColumns + at + c * lanes);
+  for (int64_t i = 0; i < depth.count; i++) {
+    const T* weight = depth.rows[i] + at;
+    const float* factors = a + depth.index[i];
     F w[C];
-    UNROLL for (int c = 0; c < C; c++) w[c] = V::load(weight + i * d + c * lanes);
+    UNROLL for (int c = 0; c < C; c++) w[c] = V::load(weight + c * lanes);
     UNROLL for (int r = 0; r < X; r++) {
-      F f = V::broadcast(a[r * n + i]);
+      F f = V::broadcast(factors[r * n]);
       UNROLL for (int c = 0; c < C; c++) acc[r * C + c] = V::fma(f, w[c], acc[r * C + c]);
     }
   }
   UNROLL for (int r = 0; r < X; r++)
-    UNROLL for (int c = 0; c < C; c++) V::store(total + r * chainColumns + c * lanes, acc[r * C + c]);
+    UNROLL for (int c = 0; c < C; c++) V::store(total + r * chainColumns + at + c * lanes, acc[r * C + c]);
 }
 
-/** X rows of chains, `columns` wide, over `depth` weight rows. */
+/** X rows of chains, `columns` wide. */
 template <int X, class T>
-inline void accumulateStrip(float* total, const float* a, const T* weight, const AccumulateJob& job, int64_t columns,
-                            int64_t depth) {
+inline void accumulateStrip(float* total, const float* a, int64_t n, const Depth<T>& depth, int64_t columns) {
   int64_t c = 0;
   for (; c + tileColumns * lanes <= columns; c += tileColumns * lanes)
-    accumulateTile<X, tileColumns>(total + c, a, weight + c, job.n, job.d, depth);
-  for (; c + lanes <= columns; c += lanes) accumulateTile<X, 1>(total + c, a, weight + c, job.n, job.d, depth);
+    accumulateTile<X, tileColumns>(total, a, n, depth, c);
+  for (; c + lanes <= columns; c += lanes) accumulateTile<X, 1>(total, a, n, depth, c);
   if (c == columns) return;
-  for (int64_t i = 0; i < depth; i++)
+  for (int64_t i = 0; i < depth.count; i++)
     for (int r = 0; r < X; r++) {
-      const T* row = weight + i * job.d + c;
-      addScaled<1, false>(total + r * chainColumns + c, &row, a + r * job.n + i, columns - c, &row);
+      const T* row = depth.rows[i] + c;
+      addScaled<1, false>(total + r * chainColumns + c, &row, a + r * n + depth.index[i], columns - c, &row);
     }
 }
 
@@ -89,21 +100,24 @@ template <class T>
 void accumulateTiles(const void* data, int64_t chunk, float* scratch) {
   const AccumulateJob& job = *(const AccumulateJob*)data;
   constexpr int X = V::tileX;
-  constexpr int64_t depthStep = 64;  // weight rows that stay in L1 while all x rows pass
   int64_t firstRow = chunk / job.chunks * chainRows, rows = smaller(chainRows, job.rows - firstRow);
   int64_t first = chunk % job.chunks * job.chunkColumns, last = smaller(first + job.chunkColumns, job.d);
+  int64_t selected = selectedRows(job.set, 0);
+  const float* a = job.a + firstRow * job.n;
   for (; first < last; first += chainColumns) {
     int64_t columns = smaller(chainColumns, last - first);
     for (int64_t r = 0; r < rows; r++)
       startChain(scratch + r * chainColumns, job.bias ? job.bias + first : nullptr, columns);
-    for (int64_t i = 0; i < job.n; i += depthStep) {
-      int64_t depth = smaller(depthStep, job.n - i), r = 0;
-      const T* weight = (const T*)job.weight + i * job.d + first;
-      const float* a = job.a + firstRow * job.n + i;
+    Cursor at(job.set, 0, 0);
+    for (int64_t i = 0; i < selected; i += depthStep) {
+      Depth<T> depth;
+      depth.count = smaller(depthStep, selected - i);
+      for (int64_t j = 0; j < depth.count; j++)
+        depth.rows[j] = (const T*)job.weight + (depth.index[j] = at.next()) * job.d + first;
+      int64_t r = 0;
       for (; r + X <= rows; r += X)
-        accumulateStrip<X>(scratch + r * chainColumns, a + r * job.n, weight, job, columns, depth);
-      for (; r < rows; r++)
-        accumulateStrip<1>(scratch + r * chainColumns, a + r * job.n, weight, job, columns, depth);
+        accumulateStrip<X>(scratch + r * chainColumns, a + r * job.n, job.n, depth, columns);
+      for (; r < rows; r++) accumulateStrip<1>(scratch + r * chainColumns, a + r * job.n, job.n, depth, columns);
     }
     for (int64_t r = 0; r < rows; r++)
       addChain(job.out + (firstRow + r) * job.d + first, scratch + r * chainColumns, columns);

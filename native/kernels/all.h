@@ -3,6 +3,7 @@
 #include "accumulate.h"
 #include "attention.h"
 #include "product.h"
+#include "recover.h"
 #include "rows.h"
 #include "select.h"
 
@@ -20,6 +21,7 @@ constexpr Table makeTable(const char* name) {
       FOR_WEIGHTS(accumulateTiles),
       {overRows<embeddingRow<float>>, overRows<embeddingRow<Half>>, overRows<embeddingRow<Brain>>},
       {overRows<addRow<float>>, overRows<addRow<Half>>, overRows<addRow<Brain>>},
+      FOR_WEIGHTS(recover),
       attention,
       overRows<transposeRow>,
       overRows<layerNormRow>,
@@ -29,6 +31,8 @@ constexpr Table makeTable(const char* name) {
       overRows<refineRow>,
       overRows<logSoftmaxRow>,
       overRows<argmaxRow>,
+      refineShared,
+      unite,
       readSum,
   };
 }

@@ -19,31 +19,49 @@ inline void mixStep(float* total, const float* weights, const float* values, int
   addScaled<W, false>(total, rows, weights + t, headDim, rows);
 }
 
-/** Scratch: the head's sum [headDim], then the scores [position + rows]. */
+/** Calls `each(first cache row, position, rows)` for the pages that hold the first `seen` positions, in their order. */
+template <class Each>
+inline void overPages(const Places& places, int64_t sequence, int64_t seen, Each each) {
+  const int32_t* page = places.pages + sequence * places.maxPages;
+  for (int64_t t = 0; t < seen; t += places.pageRows)
+    each(*page++ * places.pageRows, t, smaller(places.pageRows, seen - t));
+}
+
+/** Scratch: the head's sum [headDim], then the scores of all positions seen. Where pages end changes no sum. */
 void attention(const void* data, int64_t chunk, float* scratch) {
   const AttentionJob& job = *(const AttentionJob*)data;
   int64_t row = job.rows - 1 - chunk / job.heads;  // the last rows see most and go first
   int64_t head = chunk % job.heads;
   if (job.set.indices) {
-    if (head >= job.set.counts[row]) return;
-    head = job.set.indices[row * job.heads + head];
+    int64_t setRow = job.set.shared ? 0 : row;
+    if (head >= job.set.counts[setRow]) return;
+    head = job.set.indices[setRow * job.heads + head];
   }
-  int64_t dim = job.headDim, stride = job.kvHeads * dim, seen = job.position + row + 1, t = 0;
+  int64_t dim = job.headDim, stride = job.kvHeads * dim, seen = job.places.positions[row] + 1;
+  int64_t sequence = job.places.sequences[row];
   int64_t shared = head / (job.heads / job.kvHeads) * dim;  // where the head's keys and values lie in a cache row
   const float* q = job.q + (row * job.heads + head) * dim;
   float* out = job.out + (row * job.heads + head) * dim;
   float* total = scratch;
   float* scores = scratch + dim;
 
-  for (; t + V::wide <= seen; t += V::wide) scoreStep<V::wide>(scores, q, job.keys + shared, stride, dim, t);
-  for (; t < seen; t++) scoreStep<1>(scores, q, job.keys + shared, stride, dim, t);
+  overPages(job.places, sequence, seen, [&](int64_t first, int64_t position, int64_t rows) {
+    const float* keys = job.keys + first * stride + shared;
+    int64_t t = 0;
+    for (; t + V::wide <= rows; t += V::wide) scoreStep<V::wide>(scores + position, q, keys, stride, dim, t);
+    for (; t < rows; t++) scoreStep<1>(scores + position, q, keys, stride, dim, t);
+  });
   float scale = 1.0f / __builtin_sqrtf((float)dim);
-  for (t = 0; t < seen; t++) scores[t] *= scale;
+  for (int64_t t = 0; t < seen; t++) scores[t] *= scale;
   float sum = exponentials(scores, scores, seen, maximum(scores, seen));
 
   for (int64_t c = 0; c < dim; c++) total[c] = 0;
-  for (t = 0; t + 8 <= seen; t += 8) mixStep<8>(total, scores, job.values + shared, stride, dim, t);
-  for (; t < seen; t++) mixStep<1>(total, scores, job.values + shared, stride, dim, t);
+  overPages(job.places, sequence, seen, [&](int64_t first, int64_t position, int64_t rows) {
+    const float* values = job.values + first * stride + shared;
+    int64_t t = 0;
+    for (; t + 8 <= rows; t += 8) mixStep<8>(total, scores + position, values, stride, dim, t);
+    for (; t < rows; t++) mixStep<1>(total, scores + position, values, stride, dim, t);
+  });
   for (int64_t c = 0; c < dim; c++) out[c] = total[c] / sum;
 }
 

@@ -17,7 +17,7 @@ struct Cursor {
   int64_t perUnit, slot, within;
 
   Cursor(const Units& set, int64_t row, int64_t position)
-      : indices(set.indices ? set.indices + row * set.units : nullptr),
+      : indices(set.indices ? set.indices + (set.shared ? 0 : row) * set.units : nullptr),
         perUnit(set.perUnit),
         slot(!indices || perUnit == 1 ? position : position / perUnit),
         within(!indices || perUnit == 1 ? 0 : position % perUnit) {}
@@ -36,7 +36,13 @@ struct Cursor {
 
 /** Number of weight rows that row `row` of x computes. */
 inline int64_t selectedRows(const Units& set, int64_t row) {
-  return (set.indices ? set.counts[row] : set.units) * set.perUnit;
+  return (set.indices ? set.counts[set.shared ? 0 : row] : set.units) * set.perUnit;
+}
+
+/** The cache row of a position; the tables were checked before. */
+inline int64_t cacheRow(const Places& places, int64_t sequence, int64_t position) {
+  int64_t page = places.pages[sequence * places.maxPages + position / places.pageRows];
+  return page * places.pageRows + position % places.pageRows;
 }
 
 /** Vectors in a cache line of weights, where lines are to be prefetched once each. */

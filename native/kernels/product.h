@@ -5,9 +5,9 @@
 namespace dejavu::DEJAVU_ISA {
 namespace {
 
-inline float finish(const ProductJob& job, float sum, int64_t row) {
-  float v = job.bias ? sum + job.bias[row] : sum;
-  return job.relu && v < 0 ? 0.0f : v;
+inline float finish(const float* bias, bool relu, float sum, int64_t row) {
+  float v = bias ? sum + bias[row] : sum;
+  return relu && v < 0 ? 0.0f : v;
 }
 
 /** W weight rows from the cursor on, for one row of x. */
@@ -23,7 +23,7 @@ inline void productStep(const ProductJob& job, const float* x, float* out, Curso
     for (int r = 0; r < W; r++) next[r] = later.slot < end.slot ? (const T*)job.weight + later.next() * job.k : rows[r];
   }
   dots<W, ahead>(total, rows, x, job.k, next);
-  for (int r = 0; r < W; r++) out[index[r]] = finish(job, total[r], index[r]);
+  for (int r = 0; r < W; r++) out[index[r]] = finish(job.bias, job.relu, total[r], index[r]);
 }
 
 template <class T>
@@ -44,50 +44,69 @@ void productRows(const void* data, int64_t chunk, float*) {
   for (; i < last; i++) productStep<1, false, T>(job, x, out, at, end);
 }
 
-/** Four weight rows (or one) against X rows of x straight from memory: for few rows of x. */
+/** Up to blockRows rows of x, wherever they are, against chosen rows of one weight matrix: out[c][row] for each. */
+template <class T>
+struct Panel {
+  const T* weight;
+  const float* bias;
+  int64_t k;
+  bool relu;
+  int64_t count;  // rows of x
+  const float* x[blockRows];
+  float* out[blockRows];
+
+  const T* row(int64_t index) const { return weight + index * k; }
+};
+
+/** W weight rows against X rows of x straight from memory: for few rows of x. `next` is how many rows follow. */
 template <int W, int X, class T>
-inline void productFew(const ProductJob& job, int64_t firstX, int64_t firstW) {
+inline void productFew(const Panel<T>& panel, const int64_t* index, int64_t next) {
   const T* weight[W];
-  const float* x[X];
+  const T* later[W];
   float total[W * X];
   F acc[W * X];
-  for (int r = 0; r < W; r++) weight[r] = (const T*)job.weight + (firstW + r) * job.k;
-  for (int c = 0; c < X; c++) x[c] = job.x + (firstX + c) * job.k;
+  for (int r = 0; r < W; r++) {
+    weight[r] = panel.row(index[r]);
+    later[r] = r < next ? panel.row(index[W + r]) : weight[r];
+  }
   UNROLL for (int i = 0; i < W * X; i++) acc[i] = V::zero();
-  chain<W, X, false>(acc, weight, x, job.k, weight);
+  chain<W, X, true>(acc, weight, panel.x, panel.k, later);
   sums(acc, total);
   for (int c = 0; c < X; c++)
     for (int r = 0; r < W; r++)
-      job.out[(firstX + c) * job.n + firstW + r] = finish(job, total[c * W + r], firstW + r);
+      panel.out[c][index[r]] = finish(panel.bias, panel.relu, total[c * W + r], index[r]);
 }
 
 template <int X, class T>
-void productFewRows(const ProductJob& job, int64_t firstX, int64_t first, int64_t last) {
-  for (; first + 4 <= last; first += 4) productFew<4, X, T>(job, firstX, first);
-  for (; first < last; first++) productFew<1, X, T>(job, firstX, first);
+void productFewRows(const Panel<T>& panel, const int64_t* index, int64_t count) {
+  int64_t i = 0;
+  if constexpr (X == 1)
+    for (; i + V::wide <= count; i += V::wide) productFew<V::wide, 1, T>(panel, index + i, count - i - V::wide);
+  for (; i + 4 <= count; i += 4) productFew<4, X, T>(panel, index + i, count - i - 4);
+  for (; i < count; i++) productFew<1, X, T>(panel, index + i, count - i - 1);
 }
 
 /** One register tile of a block: continues the chains kept in `state` over `depth` packed columns. */
 template <int X>
-inline void productTile(float* state, const float* packed, const float* x, int64_t k, int64_t depth) {
+inline void productTile(float* state, const float* packed, const float* const* x, int64_t at, int64_t depth) {
   F acc[4 * X];
   const float* weight[4];
   const float* rows[X];
   for (int r = 0; r < 4; r++) weight[r] = packed + r * blockDepth;
-  for (int c = 0; c < X; c++) rows[c] = x + c * k;
+  for (int c = 0; c < X; c++) rows[c] = x[c] + at;
   UNROLL for (int i = 0; i < 4 * X; i++) acc[i] = V::load(state + i * lanes);
   chain<4, X, false>(acc, weight, rows, depth, weight);
   UNROLL for (int i = 0; i < 4 * X; i++) V::store(state + i * lanes, acc[i]);
 }
 
-/** Widens `depth` columns of `count` weight rows to float32; the rows that are missing become zeros. */
+/** Widens `depth` columns of `count` weight rows from `at` on to float32; the rows that are missing become zeros. */
 template <class T>
-inline void pack(float* packed, const T* weight, int64_t k, int64_t count, int64_t depth) {
+inline void pack(float* packed, const Panel<T>& panel, const int64_t* index, int64_t count, int64_t at, int64_t depth) {
   for (int64_t r = 0; r < blockWeights; r++) {
     float* out = packed + r * blockDepth;
-    const T* row = weight + r * k;
     int64_t i = 0;
     if (r < count) {
+      const T* row = panel.row(index[r]) + at;
       for (; i + lanes <= depth; i += lanes) V::store(out + i, V::load(row + i));
       if (int n = (int)(depth - i)) V::storeTail(out + i, V::loadTail(row + i, n), n);
     } else {
@@ -97,54 +116,75 @@ inline void pack(float* packed, const T* weight, int64_t k, int64_t count, int64
 }
 
 /**
- * A block of up to blockRows x rows and blockWeights weight rows. Depth by depth, the weights are widened into L1 and
- * every group of x rows passes over them; the unfinished chains wait in scratch as whole vectors.
+ * A panel and up to blockWeights weight rows. Depth by depth, the weights are widened into L1 and every group of x rows
+ * passes over them; the unfinished chains wait in scratch as whole vectors.
  */
 template <class T>
-void productBlock(const ProductJob& job, int64_t firstX, int64_t xCount, int64_t firstW, int64_t wCount, float* scratch) {
+void productBlock(const Panel<T>& panel, const int64_t* index, int64_t count, float* scratch) {
   constexpr int X = V::tileX;
   float* packed = scratch;                             // [blockWeights, blockDepth]
   float* state = scratch + blockWeights * blockDepth;  // [blockRows, blockWeights, lanes], tile by tile
-  for (int64_t i = 0; i < blockRows * blockWeights * lanes; i++) state[i] = 0;
-  for (int64_t at = 0; at < job.k; at += blockDepth) {
-    int64_t depth = smaller(blockDepth, job.k - at);
-    pack(packed, (const T*)job.weight + firstW * job.k + at, job.k, wCount, depth);
-    for (int64_t c = 0; c < xCount; c += X)
-      for (int64_t r = 0; r < wCount; r += 4) {
-        const float* x = job.x + (firstX + c) * job.k + at;
+  int64_t used = (panel.count + X - 1) / X * X * blockWeights * lanes;
+  for (int64_t i = 0; i < used; i++) state[i] = 0;
+  for (int64_t at = 0; at < panel.k; at += blockDepth) {
+    int64_t depth = smaller(blockDepth, panel.k - at);
+    pack(packed, panel, index, count, at, depth);
+    for (int64_t c = 0; c < panel.count; c += X)
+      for (int64_t r = 0; r < count; r += 4) {
         float* mine = state + (c * blockWeights + r * X) * lanes;
-        if (c + X <= xCount)
-          productTile<X>(mine, packed + r * blockDepth, x, job.k, depth);
+        if (c + X <= panel.count)
+          productTile<X>(mine, packed + r * blockDepth, panel.x + c, at, depth);
         else
-          for (int64_t j = c; j < xCount; j++, x += job.k)
-            productTile<1>(mine + (j - c) * 4 * lanes, packed + r * blockDepth, x, job.k, depth);
+          for (int64_t j = c; j < panel.count; j++)
+            productTile<1>(mine + (j - c) * 4 * lanes, packed + r * blockDepth, panel.x + j, at, depth);
       }
   }
-  for (int64_t c = 0; c < xCount; c++)
-    for (int64_t r = 0; r < wCount; r += 4) {
+  for (int64_t c = 0; c < panel.count; c++)
+    for (int64_t r = 0; r < count; r += 4) {
       F acc[4];
       float total[4];
       const float* mine = state + (c / X * X * blockWeights + r * X + c % X * 4) * lanes;
       UNROLL for (int i = 0; i < 4; i++) acc[i] = V::load(mine + i * lanes);
       sums(acc, total);
-      float* out = job.out + (firstX + c) * job.n + firstW;
-      for (int64_t i = r; i < smaller(r + 4, wCount); i++) out[i] = finish(job, total[i - r], firstW + i);
+      for (int64_t i = r; i < smaller(r + 4, count); i++)
+        panel.out[c][index[i]] = finish(panel.bias, panel.relu, total[i - r], index[i]);
     }
+}
+
+/** The panel against up to blockWeights weight rows; a block of them is read once for all rows of x. */
+template <class T>
+inline void productPanel(const Panel<T>& panel, const int64_t* index, int64_t count, float* scratch) {
+  if (panel.count == 1) return productFewRows<1, T>(panel, index, count);
+  if (panel.count == 2) return productFewRows<2, T>(panel, index, count);
+  if constexpr (V::tileX == 4) {
+    if (panel.count == 3) return productFewRows<3, T>(panel, index, count);
+    if (panel.count == 4) return productFewRows<4, T>(panel, index, count);
+  }
+  productBlock<T>(panel, index, count, scratch);
 }
 
 template <class T>
 void productTiles(const void* data, int64_t chunk, float* scratch) {
   const ProductJob& job = *(const ProductJob*)data;
-  int64_t firstX = chunk / job.chunks * blockRows, xCount = smaller(blockRows, job.rows - firstX);
-  int64_t first = chunk % job.chunks * job.chunkRows, last = smaller(first + job.chunkRows, job.n);
-  if (xCount == 1) return productFewRows<1, T>(job, firstX, first, last);
-  if (xCount == 2) return productFewRows<2, T>(job, firstX, first, last);
-  if constexpr (V::tileX == 4) {
-    if (xCount == 3) return productFewRows<3, T>(job, firstX, first, last);
-    if (xCount == 4) return productFewRows<4, T>(job, firstX, first, last);
+  int64_t firstX = chunk / job.chunks * blockRows;
+  int64_t first = chunk % job.chunks * job.chunkRows, last = smaller(first + job.chunkRows, selectedRows(job.set, 0));
+  Panel<T> panel;
+  panel.weight = (const T*)job.weight;
+  panel.bias = job.bias;
+  panel.k = job.k;
+  panel.relu = job.relu;
+  panel.count = smaller(blockRows, job.rows - firstX);
+  for (int64_t c = 0; c < panel.count; c++) {
+    panel.x[c] = job.x + (firstX + c) * job.k;
+    panel.out[c] = job.out + (firstX + c) * job.n;
   }
-  for (; first < last; first += blockWeights)
-    productBlock<T>(job, firstX, xCount, first, smaller(blockWeights, last - first), scratch);
+  Cursor at(job.set, 0, first);
+  while (first < last) {
+    int64_t index[blockWeights], count = smaller(blockWeights, last - first);
+    for (int64_t i = 0; i < count; i++) index[i] = at.next();
+    productPanel(panel, index, count, scratch);
+    first += count;
+  }
 }
 
 }  // namespace

@@ -23,10 +23,10 @@ void embeddingRow(const RowsJob& job, int64_t row) {
   if (int n = (int)(job.columns - c)) V::storeTail(out + c, V::loadTail(from + c, n), n);
 }
 
-/** `table` points at the first row to add. */
+/** `k` is the offset; the indices were checked before. */
 template <class T>
 void addRow(const RowsJob& job, int64_t row) {
-  const T* from = (const T*)job.table + row * job.columns;
+  const T* from = (const T*)job.table + (job.ids[row] + job.k) * job.columns;
   float* out = job.out + row * job.columns;
   int64_t c = 0;
   for (; c + lanes <= job.columns; c += lanes) V::store(out + c, V::add(V::load(out + c), V::load(from + c)));

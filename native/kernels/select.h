@@ -99,5 +99,32 @@ void refineRow(const RowsJob& job, int64_t row) {
   job.set.counts[row] = kept;
 }
 
+/** One set for all rows: a unit stays if its value is above zero in any of them. */
+void refineShared(const void* data, int64_t, float*) {
+  const RowsJob& job = *(const RowsJob*)data;
+  int32_t* out = (int32_t*)job.set.indices;
+  int32_t kept = 0, count = job.from.counts[0];
+  for (int32_t i = 0; i < count; i++) {
+    int32_t unit = job.from.indices[i];
+    const float* x = job.x + unit;
+    bool above = false;
+    for (int64_t r = 0; r < job.rows; r++) above |= x[r * job.columns] > 0;
+    out[kept] = unit;
+    kept += above;
+  }
+  job.set.counts[0] = kept;
+}
+
+/** Marks the units that any row lists, then appends the marked ones. Scratch: the marks [columns]. */
+void unite(const void* data, int64_t, float* marks) {
+  const RowsJob& job = *(const RowsJob*)data;
+  for (int64_t u = 0; u < job.columns; u++) marks[u] = 0;
+  for (int64_t r = 0; r < job.rows; r++) {
+    const int32_t* unit = job.from.indices + r * job.columns;
+    for (int32_t i = 0; i < job.from.counts[r]; i++) marks[unit[i]] = 1;
+  }
+  job.set.counts[0] = appendAbove((int32_t*)job.set.indices, marks, job.columns, 0, 0);
+}
+
 }  // namespace
 }  // namespace dejavu::DEJAVU_ISA

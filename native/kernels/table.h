@@ -31,6 +31,15 @@ struct Units {
   int32_t* counts;         // [rows]
   int64_t units;
   int64_t perUnit;  // weight rows that one unit stands for
+  bool shared;      // row 0's units are for all rows
+};
+
+/** Where rows stand, and where the cache rows of their sequences are. */
+struct Places {
+  const int32_t* sequences;  // [rows]
+  const int32_t* positions;  // [rows]
+  const int32_t* pages;      // [sequences, maxPages]
+  int64_t sequenceCount, maxPages, pageRows;
 };
 
 struct ProductJob {
@@ -59,10 +68,35 @@ struct AccumulateJob {
 struct AttentionJob {
   float* out;           // [rows, heads * headDim]
   const float* q;       // [rows, heads * headDim]
-  const float* keys;    // [capacity, kvHeads * headDim]
-  const float* values;  // [capacity, kvHeads * headDim]
+  const float* keys;    // [cacheRows, kvHeads * headDim]
+  const float* values;  // [cacheRows, kvHeads * headDim]
   Units set;
-  int64_t heads, kvHeads, headDim, position, rows;
+  Places places;
+  int64_t heads, kvHeads, headDim, rows;
+};
+
+/** Rows of one sequence with ascending positions, as they follow each other in x. */
+struct Stretch {
+  int64_t sequence, row, position, rows;
+};
+/** The positions whose keys and values one head computes. */
+struct Span {
+  int64_t from, to;
+};
+
+/** Two products, of keys and of values, over the positions that each head misses. */
+struct RecoverJob {
+  float* cache[2];        // [cacheRows, heads * headDim]
+  const void* weight[2];  // [heads * headDim, d]
+  const float* bias[2];   // [heads * headDim] or null
+  const float* x;         // [rows, d]: the inputs of the positions of the stretches
+  const float* inputs;    // [sequences * window, d]: those of positions before
+  const Stretch* stretches;
+  const Span* spans;  // [stretchCount, heads]
+  int64_t stretchCount;
+  Places places;
+  int64_t heads, headDim, d, window;
+  int64_t parts;  // 2: keys and values are different chunks, 1: they are not
 };
 
 /** Ops that treat one row of x at a time; what the other fields mean is said at each kernel. */
@@ -74,9 +108,9 @@ struct RowsJob {
   const float* bias;
   const int32_t* ids;
   Units set;   // written by selectors; read by `refine`
-  Units from;  // what `refine` starts from
+  Units from;  // what `refine` and `unite` start from
   int64_t rows, columns;
-  int64_t k;  // selectTopK: how many; unitNorms: width of a unit; transpose: row length of out
+  int64_t k;  // selectTopK: how many; unitNorms: width of a unit; transpose: row length of out; addRows: offset
   float number;
   int64_t chunkRows;
 };
@@ -86,13 +120,15 @@ using Kernel = void (*)(const void* job, int64_t chunk, float* scratch);
 struct Table {
   const char* name;
   Kernel productRows[weightTypes];      // chunk = (row, weight rows): any set, one x row at a time
-  Kernel productTiles[weightTypes];     // chunk = (block of x rows, weight rows): no set
+  Kernel productTiles[weightTypes];     // chunk = (block of x rows, weight rows): one set for all, or none
   Kernel accumulateRows[weightTypes];   // chunk = (row, columns): any set
-  Kernel accumulateTiles[weightTypes];  // chunk = (block of rows, columns): no set
+  Kernel accumulateTiles[weightTypes];  // chunk = (block of rows, columns): one set for all, or none
   Kernel embedding[weightTypes];
   Kernel addRows[weightTypes];
-  Kernel attention;  // chunk = (row, head)
+  Kernel recover[weightTypes];  // chunk = (block of positions, head, keys or values)
+  Kernel attention;             // chunk = (row, head)
   Kernel transpose, layerNorm, unitNorms, selectTopK, selectThreshold, refine, logSoftmax, argmax;  // chunk = rows
+  Kernel refineShared, unite;  // one chunk
   Kernel readSum;  // adds up `columns` floats of x from chunk * columns on: the read probe
 };
 

@@ -2,7 +2,7 @@
 import type { Block } from "../../src/layers/block.ts";
 import type { Engine } from "../../src/load.ts";
 import { blockRows, feed } from "../../src/models/feed.ts";
-import { type BlockView, noBytes, type Selector } from "../../src/sparsity/selector.ts";
+import { type BlockView, denseKv, noBytes, type Selector } from "../../src/sparsity/selector.ts";
 import { numberToF16 } from "../../src/tensor/dtype.ts";
 import type { Tensor } from "../../src/tensor/tensor.ts";
 
@@ -19,6 +19,7 @@ export const residualOf = (block: BlockView): Tensor => (block as Block).buffers
 class Observer implements Selector {
   readonly kind = "capture";
   readonly bytesPerToken = noBytes;
+  readonly attention = denseKv;
   readonly before: Tensor[];
   readonly between: Tensor[];
   readonly activation: Tensor[];
@@ -73,15 +74,16 @@ export async function observe(
     into.set(Uint16Array.from(values, numberToF16), row * width);
   };
   for (const ids of documents) {
-    const state = model.createState(ids.length, blockRows);
-    await feed(model, state, ids, observer, "none", async (start, rows) => {
+    const state = model.createState({ capacity: ids.length, maxRows: blockRows });
+    const afterBlock = async (start: number, rows: number): Promise<void> => {
       for (let layer = 0; layer < all; layer++) {
         await keep(observer.before[layer]!, observed.beforeAttention[layer]!, d, done + start, rows);
         await keep(observer.between[layer]!, observed.beforeMlp[layer]!, d, done + start, rows);
         const activation = observed.activation.get(layer);
         if (activation) await keep(observer.activation[layer]!, activation, n, done + start, rows);
       }
-    });
+    };
+    await feed(model, state, ids, observer, "none", { afterBlock });
     state.dispose();
     done += ids.length;
   }

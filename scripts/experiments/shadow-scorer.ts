@@ -95,6 +95,7 @@ export function oneSelector(kernels: Kernels, scorer: OneScorer, policy: Policy)
   const inner = new ScoredSelector("predicted", kernels, scorer, policy);
   return {
     kind: inner.kind,
+    attention: inner.attention,
     bytesPerToken: inner.bytesPerToken,
     heads: (block) => inner.heads(block),
     neurons(block) {

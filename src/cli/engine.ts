@@ -46,11 +46,13 @@ export async function chooseSelector(
   seed?: number,
 ): Promise<Selector> {
   const kind = selectorKind(engine, flags);
-  const { mlpDensity, headDensity, quality } = flags;
+  const { mlpDensity, headDensity, quality, attention, refresh } = flags;
   const given = Object.entries({
     "--mlp-density": mlpDensity,
     "--head-density": headDensity,
     "--quality": quality,
+    "--attention": attention,
+    "--refresh": refresh,
   }).find(([, value]) => value !== undefined);
   if (kind === "dense" && given !== undefined) {
     const [name, value] = given;
@@ -58,7 +60,7 @@ export async function chooseSelector(
       `${name} ${value} says nothing to the dense selector; choose another with --selector`,
     );
   }
-  return engine.selector(kind, { mlpDensity, headDensity, quality, seed });
+  return engine.selector(kind, { mlpDensity, headDensity, quality, attention, refresh, seed });
 }
 
 /** The text that comes with the bundled model. */

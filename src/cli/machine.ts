@@ -1,7 +1,7 @@
 /** What stands above every figure: the machine, and how it was used. */
 import { cpus, totalmem } from "node:os";
 import type { Kernels } from "../kernels/contract.ts";
-import type { NativeKernels } from "../kernels/native/native.ts";
+import type { NativeKernels } from "../kernels/native/kernels.ts";
 import { measureReadBandwidth } from "../kernels/native/probe.ts";
 import { megabytes } from "./format.ts";
 

@@ -1,6 +1,7 @@
 /** Flags that commands share, and parsers whose complaints name the option and the value (commander adds both). */
 import { InvalidArgumentError, Option } from "commander";
 import { type Backend, backends } from "../kernels/open.ts";
+import { type AttentionMode, attentionModes } from "../sparsity/policy.ts";
 import { type SelectorKind, selectorKinds } from "../sparsity/selector.ts";
 
 const decimalPattern = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
@@ -86,6 +87,8 @@ export interface SelectorFlags {
   readonly mlpDensity?: number;
   readonly headDensity?: number;
   readonly quality?: number;
+  readonly attention?: AttentionMode;
+  readonly refresh?: number;
 }
 
 const densityText = (units: string, other: string) =>
@@ -104,6 +107,14 @@ export const selectorOptions: readonly Option[] = [
   new Option("--mlp-density <share>", densityText("MLP neurons", "heads")).argParser(share),
   new Option("--head-density <share>", densityText("attention heads", "neurons")).argParser(share),
   qualityOption,
+  new Option(
+    "--attention <mode>",
+    "keys and values of skipped heads: computed all the same, or when the head is next selected (default: what the bundle says)",
+  ).choices(attentionModes),
+  new Option(
+    "--refresh <n>",
+    "with --attention recover: all heads catch up after every n positions (default: never)",
+  ).argParser(integer(1)),
 ];
 
 export const seedOption = (what: string): Option =>

@@ -15,16 +15,16 @@ export interface BytesPerToken {
 }
 
 export function bytesPerToken(model: Model, selector: Selector, tally: Tally): BytesPerToken {
-  const { always, perHead, perNeuron, perActive } = model.weightBytes;
+  const { always, perHead, perRecovered, perNeuron, perActive } = model.weightBytes;
   const { layers, heads, ffnDim } = model.shape;
   const { bytesPerToken: own } = selector;
   const mlpDense = layers * ffnDim * (perNeuron + perActive);
-  const headsDense = layers * heads * perHead;
+  const headsDense = layers * heads * (perHead + perRecovered);
   let mlpTouched = own.neurons;
   let headsTouched = own.heads;
   for (let layer = 0; layer < layers; layer++) {
     mlpTouched += tally.mean("neurons", layer) * perNeuron + tally.mean("active", layer) * perActive;
-    headsTouched += tally.mean("heads", layer) * perHead;
+    headsTouched += tally.mean("heads", layer) * perHead + tally.mean("recovered", layer) * perRecovered;
   }
   return {
     dense: always + mlpDense + headsDense,

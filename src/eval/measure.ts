@@ -35,6 +35,7 @@ interface Sums {
 export class MeasuringSelector implements Selector {
   readonly kind: Selector["kind"];
   readonly bytesPerToken: Selector["bytesPerToken"];
+  readonly attention: Selector["attention"];
   readonly #kernels: Kernels;
   readonly #inner: Selector;
   readonly #shape: ModelShape;
@@ -48,6 +49,7 @@ export class MeasuringSelector implements Selector {
     const { layers, heads, ffnDim } = shape;
     this.kind = inner.kind;
     this.bytesPerToken = inner.bytesPerToken;
+    this.attention = inner.attention;
     this.#kernels = kernels;
     this.#inner = inner;
     this.#shape = shape;
@@ -81,7 +83,7 @@ export class MeasuringSelector implements Selector {
     await this.#trueNeurons.add(this.#kernels, rows);
     for (let layer = 0; layer < this.#shape.layers; layer++) {
       const sums = this.#heads[layer]!;
-      if (state.sets.isUsed("heads", layer)) await this.#addHeads(state, layer, rows);
+      if (state.sets.noted("heads", layer) !== null) await this.#addHeads(state, layer, rows);
       else for (const key of ["chosen", "true", "hits"] as const) sums[key] += rows * this.#shape.heads;
     }
   }
@@ -91,7 +93,7 @@ export class MeasuringSelector implements Selector {
     const neurons = this.#heads.map((_, layer): Sums => {
       const trueCount = this.#trueNeurons.total("neurons", layer);
       // A chosen neuron is a true one if its activation came out above zero: that is what `active` counts.
-      const hits = state.sets.isUsed("neurons", layer) ? tally.total("active", layer) : trueCount;
+      const hits = state.sets.noted("neurons", layer) !== null ? tally.total("active", layer) : trueCount;
       return { chosen: tally.total("neurons", layer), true: trueCount, hits };
     });
     const { heads, ffnDim } = this.#shape;

@@ -69,6 +69,33 @@ function compareRow(
   if (best === denseBest) sums.agreements += 1;
 }
 
+/** Runs documents with recovery, to count how many heads catch up. */
+class RecoveryCount {
+  readonly tally: Tally;
+  readonly #engine: Engine;
+  readonly #selector: Selector;
+  readonly #state: ModelState;
+
+  constructor(engine: Engine, selector: Selector, capacity: number) {
+    this.#engine = engine;
+    this.#selector = selector;
+    const { attention } = selector;
+    this.#state = engine.model.createState({ capacity, maxRows: blockRows, attention });
+    this.tally = new Tally(this.#state.sets);
+  }
+
+  async add(ids: Int32Array, signal: AbortSignal | undefined): Promise<void> {
+    const { model, kernels } = this.#engine;
+    const afterBlock = (_start: number, rows: number) => this.tally.add(kernels, rows);
+    this.#state.clear();
+    await feed(model, this.#state, ids, this.#selector, "none", { afterBlock, signal });
+  }
+
+  dispose(): void {
+    this.#state.dispose();
+  }
+}
+
 /**
  * Scores documents under `selector`, running the dense model beside it on the same ids.
  * @param documents ids of each document, at most max_position_embeddings of them
@@ -82,8 +109,13 @@ export async function score(
   const { model, kernels } = engine;
   const { vocabSize, layers, maxPositions } = model.shape;
   const longest = documents.reduce((max, ids) => Math.max(max, ids.length), 1);
-  const state = model.createState(Math.min(longest, maxPositions), blockRows);
-  const denseState = model.createState(state.capacity, blockRows);
+  const capacity = Math.min(longest, maxPositions);
+  // Recovered keys and values are the ones computed at once, and measuring computes them all: so quality is taken with
+  // all of them, and what recovery reads is counted in a run of its own.
+  const state = model.createState({ capacity, maxRows: blockRows });
+  const recovering =
+    selector.attention.attention === "recover" ? new RecoveryCount(engine, selector, capacity) : null;
+  const denseState = model.createState({ capacity, maxRows: blockRows });
   const measured = new MeasuringSelector(kernels, selector, model.shape);
   const tally = new Tally(state.sets);
   const p = new Float32Array(state.maxRows * vocabSize);
@@ -100,8 +132,8 @@ export async function score(
   try {
     for (const ids of documents) {
       const before = sums.nll;
-      state.position = 0;
-      denseState.position = 0;
+      state.clear();
+      denseState.clear();
       const afterBlock = async (start: number, rows: number): Promise<void> => {
         await logProbabilities(state, rows, p);
         await tally.add(kernels, rows);
@@ -115,7 +147,8 @@ export async function score(
         done += rows;
         options.onProgress?.(done, total);
       };
-      await feed(model, state, ids, measured, "all", afterBlock, options.signal);
+      await feed(model, state, ids, measured, "all", { afterBlock, signal: options.signal });
+      await recovering?.add(ids, options.signal);
       nllPerDocument.push(sums.nll - before);
     }
     const scoredIds = total - documents.length;
@@ -128,12 +161,13 @@ export async function score(
       kl: sums.kl / scoredIds,
       top1Agreement: sums.agreements / scoredIds,
       ...measured.result(state, tally),
-      bytesPerToken: bytesPerToken(model, selector, tally),
+      bytesPerToken: bytesPerToken(model, selector, recovering?.tally ?? tally),
       nllPerDocument,
       activeNeuronShare: Array.from({ length: layers }, (_, layer) => measured.trueDensity(layer)),
     };
   } finally {
     measured.dispose();
+    recovering?.dispose();
     state.dispose();
     denseState.dispose();
   }

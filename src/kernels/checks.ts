@@ -1,7 +1,7 @@
 /** The preconditions of every op, checked alike on all backends: a violation is a bug in the caller and throws before any work. */
 import type { Dtype } from "../tensor/dtype.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import type { ActiveSet } from "./contract.ts";
+import type { ActiveSet, Placement, Recovery } from "./contract.ts";
 
 function fail(op: string, what: string): never {
   throw new RangeError(`${op}: ${what}`);
@@ -45,9 +45,11 @@ function integer(op: string, name: string, value: number, low: number): void {
 function activeSet(op: string, set: ActiveSet | null, units: number, rows: number): void {
   if (set === null) return;
   if (set.units !== units) fail(op, `the active set has ${set.units} units, the tensors have ${units}`);
-  matrix(op, "indices", set.indices, "i32", rows, set.units);
+  const setRows = set.shared ? Math.min(rows, 1) : rows;
+  matrix(op, "indices", set.indices, "i32", setRows, set.units);
   matrix(op, "counts", set.counts, "i32", set.slot + 1, -1);
-  if (set.counts.shape[1]! < rows) fail(op, `counts hold ${set.counts.shape[1]} rows, ${rows} are asked for`);
+  if (set.counts.shape[1]! < setRows)
+    fail(op, `counts hold ${set.counts.shape[1]} rows, ${setRows} are asked for`);
   integer(op, "slot", set.slot, 0);
 }
 
@@ -58,11 +60,32 @@ export function checkEmbedding(out: Tensor, table: Tensor, ids: Tensor, rows: nu
   vector("embedding", "ids", ids, "i32", rows, true);
 }
 
-export function checkAddRows(out: Tensor, table: Tensor, firstRow: number, rows: number): void {
+export function checkAddRows(
+  out: Tensor,
+  table: Tensor,
+  indices: Tensor,
+  offset: number,
+  rows: number,
+): void {
   integer("addRows", "rows", rows, 0);
-  integer("addRows", "firstRow", firstRow, 0);
+  integer("addRows", "offset", offset, 0);
   matrix("addRows", "out", out, "f32", rows, -1);
-  matrix("addRows", "table", table, "float", firstRow + rows, out.shape[1]!);
+  matrix("addRows", "table", table, "float", 1, out.shape[1]!);
+  vector("addRows", "indices", indices, "i32", rows, true);
+}
+
+function placed(op: string, placement: Placement, rows: number): void {
+  vector(op, "sequences", placement.sequences, "i32", rows, true);
+  vector(op, "positions", placement.positions, "i32", rows, true);
+  matrix(op, "pages", placement.pages, "i32", 1, -1);
+  integer(op, "pageRows", placement.pageRows, 1);
+}
+
+export function checkStoreRows(cache: Tensor, x: Tensor, placement: Placement, rows: number): void {
+  integer("storeRows", "rows", rows, 0);
+  matrix("storeRows", "x", x, "f32", rows, -1);
+  matrix("storeRows", "cache", cache, "f32", 1, x.shape[1]!);
+  placed("storeRows", placement, rows);
 }
 
 export function checkCopyRows(out: Tensor, outRow: number, x: Tensor, xRow: number, rows: number): void {
@@ -138,22 +161,61 @@ export function checkAttention(
   values: Tensor,
   heads: ActiveSet | null,
   headDim: number,
-  position: number,
+  placement: Placement,
   rows: number,
 ): void {
   integer("attention", "rows", rows, 0);
-  integer("attention", "position", position, 0);
   integer("attention", "headDim", headDim, 1);
   matrix("attention", "q", q, "f32", rows, -1);
   matrix("attention", "out", out, "f32", rows, q.shape[1]!);
-  matrix("attention", "keys", keys, "f32", position + rows, -1);
-  matrix("attention", "values", values, "f32", position + rows, keys.shape[1]!);
+  matrix("attention", "keys", keys, "f32", 1, -1);
+  matrix("attention", "values", values, "f32", 1, keys.shape[1]!);
+  placed("attention", placement, rows);
   const headCount = q.shape[1]! / headDim;
   const kvHeads = keys.shape[1]! / headDim;
   integer("attention", "heads", headCount, 1);
   integer("attention", "kvHeads", kvHeads, 1);
   integer("attention", "heads per kvHead", headCount / kvHeads, 1);
   activeSet("attention", heads, headCount, rows);
+}
+
+export function checkRecover(
+  keys: Tensor,
+  values: Tensor,
+  x: Tensor,
+  keyWeight: Tensor,
+  keyBias: Tensor | null,
+  valueWeight: Tensor,
+  valueBias: Tensor | null,
+  heads: ActiveSet | null,
+  headDim: number,
+  recovery: Recovery,
+  placement: Placement,
+  rows: number,
+): void {
+  const op = "recover";
+  const [width, d] = [keys.shape[1]!, x.shape[1]!];
+  integer(op, "rows", rows, 0);
+  integer(op, "headDim", headDim, 1);
+  integer(op, "heads", width / headDim, 1);
+  matrix(op, "x", x, "f32", rows, -1);
+  matrix(op, "keys", keys, "f32", 1, -1);
+  matrix(op, "values", values, "f32", 1, width);
+  matrix(op, "keyWeight", keyWeight, "float", width, d);
+  matrix(op, "valueWeight", valueWeight, keyWeight.dtype, width, d);
+  vector(op, "keyBias", keyBias, "f32", width);
+  vector(op, "valueBias", valueBias, "f32", width);
+  placed(op, placement, rows);
+  const sequences = placement.pages.shape[0]!;
+  matrix(op, "filled", recovery.filled, "i32", sequences, width / headDim);
+  matrix(op, "inputs", recovery.inputs, "f32", sequences, d);
+  const window = recovery.inputs.shape[0]! / sequences;
+  integer(op, "window", window, 1);
+  integer(op, "refresh", recovery.refresh, 1);
+  if (recovery.refresh > window) fail(op, `refresh ${recovery.refresh} exceeds the window of ${window}`);
+  matrix(op, "counts", recovery.counts, "i32", recovery.slot + 1, -1);
+  if (recovery.counts.shape[1]! < rows) fail(op, `counts hold ${recovery.counts.shape[1]} rows of ${rows}`);
+  activeSet(op, heads, width / headDim, rows);
 }
 
 export function checkUnitNorms(out: Tensor, x: Tensor, rows: number): void {
@@ -177,6 +239,14 @@ export function checkTopK(set: ActiveSet, scores: Tensor, k: number, rows: numbe
 export function checkRefine(out: ActiveSet, set: ActiveSet, values: Tensor, rows: number): void {
   checkSelect("refine", set, values, rows);
   checkSelect("refine", out, values, rows);
+  if (Boolean(out.shared) !== Boolean(set.shared)) fail("refine", "both sets must be shared, or neither");
+}
+
+export function checkUnite(out: ActiveSet, set: ActiveSet, rows: number): void {
+  integer("unite", "rows", rows, 1);
+  if (!out.shared || set.shared) fail("unite", "out must be a shared set, and the other must not");
+  activeSet("unite", set, out.units, rows);
+  activeSet("unite", out, set.units, rows);
 }
 
 export function checkLogSoftmax(out: Tensor, x: Tensor, rows: number): void {

@@ -34,6 +34,33 @@ export interface ActiveSet {
   readonly counts: Tensor;
   /** This set's row of `counts`. */
   readonly slot: number;
+  /** One set for all rows: row 0's units are computed for every row of the op. */
+  readonly shared?: boolean;
+}
+
+/**
+ * Where the rows of a forward stand: which sequence and position each is, and where the sequences' cache rows are.
+ * Position p of sequence s is cache row pages[s, p div pageRows] · pageRows + p mod pageRows.
+ */
+export interface Placement {
+  readonly sequences: Tensor; // i32 [maxRows]
+  /** i32 [maxRows]; rows of one sequence follow each other with ascending positions. */
+  readonly positions: Tensor;
+  readonly pages: Tensor; // i32 [maxSequences, maxPages]
+  readonly pageRows: number;
+}
+
+/** What lets a head skip its keys and values now and compute them later (Deja Vu, section 4.2). */
+export interface Recovery {
+  /** f32 [maxSequences · window, hidden_size]: inputs of the latest `window` positions p of a sequence, at row p mod window. */
+  readonly inputs: Tensor;
+  /** i32 [maxSequences, heads]: keys and values of positions below this are in the cache. */
+  readonly filled: Tensor;
+  /** After every so many positions all heads catch up; at most the window. */
+  readonly refresh: number;
+  /** counts[slot, r] becomes the number of heads that caught up at row r: what was read of Wk and Wv. */
+  readonly counts: Tensor;
+  readonly slot: number;
 }
 
 export interface Kernels {
@@ -57,8 +84,10 @@ export interface Kernels {
 
   /** out[r, :] = table[ids[r], :]. out f32 [maxRows, d], table float [vocab, d], ids i32 [maxRows]. Ids out of range throw. */
   embedding(out: Tensor, table: Tensor, ids: Tensor, rows: number): void;
-  /** out[r, :] += table[firstRow + r, :]. out f32 [maxRows, d], table float [n, d]. */
-  addRows(out: Tensor, table: Tensor, firstRow: number, rows: number): void;
+  /** out[r, :] += table[indices[r] + offset, :]. out f32 [maxRows, d], table float [n, d], indices i32 [maxRows]. */
+  addRows(out: Tensor, table: Tensor, indices: Tensor, offset: number, rows: number): void;
+  /** cache[cache row of r, :] = x[r, :]. cache f32 [cacheRows, d], x f32 [maxRows, d]. */
+  storeRows(cache: Tensor, x: Tensor, placement: Placement, rows: number): void;
   /** out[outRow + r, :] = x[xRow + r, :] for f32 matrices of equal width. */
   copyRows(out: Tensor, outRow: number, x: Tensor, xRow: number, rows: number): void;
   /** out[c, r] = x[r, c] for r < rows. x f32 [maxRows, cols], out f32 [≥ cols, rows exactly]. */
@@ -107,8 +136,8 @@ export interface Kernels {
   ): void;
 
   /**
-   * Causal attention over the cache: row r, at position `position + r`, sees cache rows 0 … position + r.
-   * q and out f32 [maxRows, heads · headDim]; keys, values f32 [capacity, kvHeads · headDim], where heads is a
+   * Causal attention over the cache: a row sees its own sequence's positions up to its own.
+   * q and out f32 [maxRows, heads · headDim]; keys, values f32 [cacheRows, kvHeads · headDim], where heads is a
    * multiple of kvHeads. Only the selected heads' columns of out are written. Scores are scaled by headDim^−½.
    */
   attention(
@@ -118,7 +147,28 @@ export interface Kernels {
     values: Tensor,
     heads: ActiveSet | null,
     headDim: number,
-    position: number,
+    placement: Placement,
+    rows: number,
+  ): void;
+
+  /**
+   * Keeps x as the rows' inputs and brings the caches of the selected heads (null: all) up to date: for each row in
+   * turn, keys and values of every position from `filled` to the row's own are computed from the kept inputs, exactly
+   * as `product` would have at their time. A head that is filled beyond a row's position has nothing to catch up with
+   * there. x f32 [maxRows, d]; weights float [heads · headDim, d], biases f32.
+   */
+  recover(
+    keys: Tensor,
+    values: Tensor,
+    x: Tensor,
+    keyWeight: Tensor,
+    keyBias: Tensor | null,
+    valueWeight: Tensor,
+    valueBias: Tensor | null,
+    heads: ActiveSet | null,
+    headDim: number,
+    recovery: Recovery,
+    placement: Placement,
     rows: number,
   ): void;
 
@@ -128,8 +178,11 @@ export interface Kernels {
   selectTopK(set: ActiveSet, scores: Tensor, k: number, rows: number): void;
   /** Every unit with scores[r, u] > threshold, compared as the float64 number given; NaN is never selected. */
   selectThreshold(set: ActiveSet, scores: Tensor, threshold: number, rows: number): void;
-  /** out = the units of `set` with values[r, u] > 0 : rows of the second matrix that a ReLU made superfluous are dropped. */
+  /** out = the units of `set` with values[r, u] > 0 : rows of the second matrix that a ReLU made superfluous are dropped.
+   *  Of a shared set, units that are above zero in any row stay. */
   refine(out: ActiveSet, set: ActiveSet, values: Tensor, rows: number): void;
+  /** out, a shared set = the units that any of the rows selects. */
+  unite(out: ActiveSet, set: ActiveSet, rows: number): void;
 
   /** out[r, :] = log softmax of x[r, :]. f32 [maxRows, n]; out may be x. */
   logSoftmax(out: Tensor, x: Tensor, rows: number): void;

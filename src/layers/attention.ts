@@ -4,42 +4,49 @@ import type { Selector } from "../sparsity/selector.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import type { Block } from "./block.ts";
 
-/** Keys and values of all heads (`dense-kv`), queries of the selected ones. */
+/** Keys and values, of all heads or, in `recover` mode, of those that are selected now; queries of the selected ones. */
 function project(block: Block, heads: ActiveSet | null): void {
-  const { kernels, weights, buffers, position, rows, headDim } = block;
+  const { kernels, weights, buffers, cache, layer, rows, headDim } = block;
+  const { key, value, query } = weights;
+  const { placement, recovery } = cache;
+  const [keys, values] = [cache.keys[layer]!, cache.values[layer]!];
   const input = block.attentionInput();
-  kernels.product(block.keys, position, input, weights.key.weight, weights.key.bias, "none", null, 1, rows);
-  kernels.product(
-    block.values,
-    position,
-    input,
-    weights.value.weight,
-    weights.value.bias,
-    "none",
-    null,
-    1,
-    rows,
-  );
-  const { weight, bias } = weights.query;
-  kernels.product(buffers.query, 0, input, weight, bias, "none", heads, headDim, rows);
+  if (recovery) {
+    const { weight: kw, bias: kb } = key;
+    const { weight: vw, bias: vb } = value;
+    kernels.recover(keys, values, input, kw, kb, vw, vb, heads, headDim, recovery[layer]!, placement, rows);
+  } else {
+    kernels.product(buffers.key, 0, input, key.weight, key.bias, "none", null, 1, rows);
+    kernels.product(buffers.value, 0, input, value.weight, value.bias, "none", null, 1, rows);
+    kernels.storeRows(keys, buffers.key, placement, rows);
+    kernels.storeRows(values, buffers.value, placement, rows);
+  }
+  kernels.product(buffers.query, 0, input, query.weight, query.bias, "none", heads, headDim, rows);
 }
 
-/** residual += Wo · attention(selected heads) + bo. Appends the rows' keys and values to the cache. */
-export function attend(block: Block, selector: Selector): void {
-  const { kernels, buffers, weights, position, rows, headDim } = block;
-  const heads = selector.heads(block);
-  block.sets.note("heads", block.layer, heads);
-  project(block, heads);
+function attendTo(block: Block, out: Tensor, heads: ActiveSet | null): void {
+  const { kernels, buffers, cache, layer, rows, headDim } = block;
+  const { placement } = cache;
   kernels.attention(
-    buffers.attended,
+    out,
     buffers.query,
-    block.keys,
-    block.values,
+    cache.keys[layer]!,
+    cache.values[layer]!,
     heads,
     headDim,
-    position,
+    placement,
     rows,
   );
+}
+
+/** residual += Wo · attention(selected heads) + bo. The rows' keys and values join the cache. */
+export function attend(block: Block, selector: Selector): void {
+  const { kernels, buffers, weights, layer, sets, rows, headDim } = block;
+  const heads = selector.heads(block);
+  sets.note("heads", layer, heads);
+  sets.note("recovered", layer, block.cache.recovery && sets.at("recovered", layer));
+  project(block, heads);
+  attendTo(block, buffers.attended, heads);
   const { weight, bias } = weights.outputTransposed;
   kernels.accumulate(buffers.residual, buffers.attended, weight, bias, heads, headDim, rows);
   kernels.mark("attention");
@@ -47,12 +54,12 @@ export function attend(block: Block, selector: Selector): void {
 
 /** L2 norm of every head's output before the output projection: f32 [maxRows, heads]. */
 export function allHeadNorms(block: Block): Tensor {
-  const { kernels, buffers, headDim, position, rows } = block;
+  const { kernels, buffers, headDim, rows } = block;
   const [maxRows, width] = buffers.query.shape as [number, number];
   const attended = (buffers.all.attended ??= kernels.allocate("f32", [maxRows, width]));
   const norms = (buffers.all.norms ??= kernels.allocate("f32", [maxRows, width / headDim]));
   project(block, null);
-  kernels.attention(attended, buffers.query, block.keys, block.values, null, headDim, position, rows);
+  attendTo(block, attended, null);
   kernels.unitNorms(norms, attended, rows);
   return norms;
 }

@@ -3,6 +3,7 @@ import type { ActiveSet, Kernels } from "../kernels/contract.ts";
 import type { ActiveSets } from "../sparsity/active-set.ts";
 import type { BlockView, Source, UnitKind } from "../sparsity/selector.ts";
 import type { Tensor } from "../tensor/tensor.ts";
+import type { KvCache } from "./kv-cache.ts";
 
 export interface Norm {
   readonly weight: Tensor | null; // f32 [hidden_size]
@@ -32,6 +33,8 @@ export interface BlockBuffers {
   readonly attentionInput: readonly [Tensor, Tensor]; // hidden_size: of the even and of the odd blocks
   readonly mlpInput: Tensor; // hidden_size
   readonly query: Tensor; // heads · headDim
+  readonly key: Tensor; // kvHeads · headDim
+  readonly value: Tensor; // kvHeads · headDim
   readonly attended: Tensor; // heads · headDim
   readonly activations: Tensor; // ffn_dim
   /** For oracles, which compute everything beside the sparse path; made when first asked for. */
@@ -47,15 +50,15 @@ export interface ComputeAll {
 /** The view of the running block; one object serves all blocks of a state. */
 export class Block implements BlockView {
   layer = 0;
-  position = 0;
   rows = 0;
   weights!: BlockWeights;
-  keys!: Tensor; // f32 [capacity, kvHeads · headDim]
-  values!: Tensor; // f32 [capacity, kvHeads · headDim]
   readonly kernels: Kernels;
   readonly headDim: number;
   readonly buffers: BlockBuffers;
   readonly sets: ActiveSets;
+  readonly cache: KvCache;
+  /** Rows are one token each of a batch of sequences: they share the neurons that any of them selects. */
+  readonly unitesNeurons: boolean;
   readonly #computeAll: ComputeAll;
   #mlpInputReady = false;
 
@@ -64,8 +67,12 @@ export class Block implements BlockView {
     headDim: number,
     buffers: BlockBuffers,
     sets: ActiveSets,
+    cache: KvCache,
+    unitesNeurons: boolean,
     computeAll: ComputeAll,
   ) {
+    this.cache = cache;
+    this.unitesNeurons = unitesNeurons;
     this.#computeAll = computeAll;
     this.kernels = kernels;
     this.headDim = headDim;
@@ -74,11 +81,9 @@ export class Block implements BlockView {
   }
 
   /** Moves on to block `layer`, whose inputs do not exist yet. */
-  enter(layer: number, weights: BlockWeights, keys: Tensor, values: Tensor): void {
+  enter(layer: number, weights: BlockWeights): void {
     this.layer = layer;
     this.weights = weights;
-    this.keys = keys;
-    this.values = values;
     this.#mlpInputReady = false;
   }
 
@@ -88,6 +93,10 @@ export class Block implements BlockView {
 
   mlpInputIsReady(): void {
     this.#mlpInputReady = true;
+  }
+
+  position(row: number): number {
+    return this.cache.positionOf(row);
   }
 
   set(unit: UnitKind): ActiveSet {

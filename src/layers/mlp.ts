@@ -1,4 +1,5 @@
 /** The MLP, computed for the neurons that the selector picks. */
+import type { ActiveSet } from "../kernels/contract.ts";
 import type { Selector } from "../sparsity/selector.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import type { Block } from "./block.ts";
@@ -10,8 +11,8 @@ import type { Block } from "./block.ts";
 export function feedForward(block: Block, selector: Selector): void {
   const { kernels, buffers, weights, rows, sets, layer } = block;
   const { fc1, fc2Transposed } = weights;
-  const neurons = selector.neurons(block);
-  const active = neurons && sets.at("active", layer);
+  const neurons = unite(block, selector.neurons(block));
+  const active = neurons && sets.activeOf(neurons, layer);
   sets.note("neurons", layer, neurons);
   sets.note("active", layer, active);
   kernels.product(buffers.activations, 0, buffers.mlpInput, fc1.weight, fc1.bias, "relu", neurons, 1, rows);
@@ -19,6 +20,15 @@ export function feedForward(block: Block, selector: Selector): void {
   const { weight, bias } = fc2Transposed;
   kernels.accumulate(buffers.residual, buffers.activations, weight, bias, active, 1, rows);
   kernels.mark("mlp");
+}
+
+/** In a batch, a row of weights that any sequence needs is read once and serves all. */
+function unite(block: Block, neurons: ActiveSet | null): ActiveSet | null {
+  const { kernels, sets, layer, rows } = block;
+  if (neurons === null || !block.unitesNeurons || rows === 1) return neurons;
+  const united = sets.at("united", layer);
+  kernels.unite(united, neurons, rows);
+  return united;
 }
 
 /** Every neuron's activation: f32 [maxRows, ffn_dim]. */

@@ -6,10 +6,17 @@ import type { Model, ModelState } from "./model.ts";
 /** Rows of a block: enough for matrix products to run at full speed, few enough for scratch memory to stay small. */
 export const blockRows = 64;
 
+export interface FeedOptions {
+  /** Which sequence of the state; default 0. */
+  readonly sequence?: number | undefined;
+  /** Called with the index of a block's first id and its number of rows, before the next block starts. */
+  readonly afterBlock?: ((start: number, rows: number) => Promise<void>) | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
 /**
- * Appends `ids` to the sequence in blocks of at most `state.maxRows`.
+ * Appends `ids` to a sequence in blocks of at most `state.maxRows`.
  * @param outputs `last` computes logits of the very last id only
- * @param afterBlock called with the index of a block's first id and its number of rows, before the next block starts
  * @throws the signal's reason, between blocks
  */
 export async function feed(
@@ -18,14 +25,14 @@ export async function feed(
   ids: Int32Array,
   selector: Selector,
   outputs: "last" | "all" | "none",
-  afterBlock?: (start: number, rows: number) => Promise<void>,
-  signal?: AbortSignal,
+  { sequence = 0, afterBlock, signal }: FeedOptions = {},
 ): Promise<void> {
   const breathe = createBreather(signal);
   for (let start = 0; start < ids.length; start += state.maxRows) {
     const block = ids.subarray(start, start + state.maxRows);
     const isLast = start + block.length === ids.length;
-    model.forward(state, block, selector, outputs === "last" && !isLast ? "none" : outputs);
+    const places = new Int32Array(block.length).fill(sequence);
+    model.forward(state, block, selector, outputs === "last" && !isLast ? "none" : outputs, places);
     await afterBlock?.(start, block.length);
     await breathe();
   }

@@ -6,27 +6,25 @@ import type { Kernels } from "../kernels/contract.ts";
 import { attend } from "../layers/attention.ts";
 import { Block, type BlockBuffers, type Linear, type Norm } from "../layers/block.ts";
 import { computeAll } from "../layers/compute-all.ts";
+import { KvCache } from "../layers/kv-cache.ts";
 import { feedForward } from "../layers/mlp.ts";
 import { ActiveSets } from "../sparsity/active-set.ts";
 import type { Selector } from "../sparsity/selector.ts";
 import { byteLength, elementCount, type Tensor } from "../tensor/tensor.ts";
 import type { Weights } from "../weights/index.ts";
-import type { Model, ModelShape, ModelState, WeightBytes } from "./model.ts";
+import type { Model, ModelShape, ModelState, StateOptions, WeightBytes } from "./model.ts";
 import { type OptConfig, parseOptConfig } from "./opt-config.ts";
 import { loadOptWeights, type OptWeights, positionOffset } from "./opt-weights.ts";
 
 /** LayerNorm's epsilon is PyTorch's default; OPT's config does not state one. */
 const epsilon = 1e-5;
 
-/** Buffers and cache of one sequence. Allocated once; a forward allocates nothing. */
+/** Buffers and cache. Allocated once; a forward allocates nothing. */
 class OptState implements ModelState {
-  position = 0;
-  readonly capacity: number;
   readonly maxRows: number;
   readonly sets: ActiveSets;
+  readonly cache: KvCache;
   readonly block: Block;
-  readonly keys: readonly Tensor[]; // [layers] of f32 [capacity, hidden_size]
-  readonly values: readonly Tensor[]; // [layers] of f32 [capacity, hidden_size]
   readonly ids: Tensor; // i32 [maxRows]
   readonly embedded: Tensor; // f32 [maxRows, word_embed_proj_dim]
   readonly final: Tensor; // f32 [maxRows, hidden_size]
@@ -37,18 +35,16 @@ class OptState implements ModelState {
   readonly #kernels: Kernels;
   readonly #owned: Tensor[] = [];
 
-  constructor(kernels: Kernels, config: OptConfig, shape: ModelShape, capacity: number, maxRows: number) {
+  constructor(kernels: Kernels, config: OptConfig, shape: ModelShape, options: StateOptions) {
     const { hiddenSize: d, ffnDim, vocabSize, layers, heads, headDim } = shape;
+    const { capacity, maxRows, sequences = 1, attention } = options;
     const make = (...extents: number[]): Tensor => {
       const tensor = kernels.allocate("f32", extents);
       this.#owned.push(tensor);
       return tensor;
     };
     this.#kernels = kernels;
-    this.capacity = capacity;
     this.maxRows = maxRows;
-    this.keys = Array.from({ length: layers }, () => make(capacity, d));
-    this.values = Array.from({ length: layers }, () => make(capacity, d));
     this.ids = kernels.allocate("i32", [maxRows]);
     this.#owned.push(this.ids);
     this.embedded = make(maxRows, config.word_embed_proj_dim);
@@ -61,12 +57,40 @@ class OptState implements ModelState {
       attentionInput: [make(maxRows, d), make(maxRows, d)],
       mlpInput: make(maxRows, d),
       query: make(maxRows, d),
+      key: make(maxRows, d),
+      value: make(maxRows, d),
       attended: make(maxRows, d),
       activations: make(maxRows, ffnDim),
       all: { attended: null, norms: null, activations: null },
     };
     this.sets = new ActiveSets(kernels, layers, heads, ffnDim, maxRows);
-    this.block = new Block(kernels, headDim, this.buffers, this.sets, computeAll);
+    const recover = attention?.attention === "recover" ? { refresh: attention.refresh } : undefined;
+    const { totalPositions } = options;
+    const sizes = {
+      layers,
+      kvWidth: d,
+      hiddenSize: d,
+      heads,
+      sequences,
+      capacity,
+      totalPositions,
+      maxRows,
+      recover,
+    };
+    this.cache = new KvCache(kernels, sizes, this.sets);
+    this.block = new Block(kernels, headDim, this.buffers, this.sets, this.cache, sequences > 1, computeAll);
+  }
+
+  get cacheBytes(): number {
+    return this.cache.bytes;
+  }
+
+  position(sequence = 0): number {
+    return this.cache.positions[sequence]!;
+  }
+
+  clear(sequence = 0): void {
+    this.cache.clear(sequence);
   }
 
   dispose(): void {
@@ -74,6 +98,7 @@ class OptState implements ModelState {
     for (const tensor of [...this.#owned, attended, norms, activations])
       if (tensor !== null) this.#kernels.free(tensor);
     this.sets.free(this.#kernels);
+    this.cache.free();
   }
 }
 
@@ -110,48 +135,56 @@ class OptModel implements Model {
   /** A dense token reads every weight once, but of the two tables one row each (the output layer reads all of its own). */
   #accountBytes(): WeightBytes {
     const { embedTokens, embedPositions, blocks, output } = this.#weights;
-    const { fc1, fc2Transposed, query, outputTransposed } = blocks[0]!;
+    const { fc1, fc2Transposed, query, key, value, outputTransposed } = blocks[0]!;
     const rowBytes = (tensor: Tensor) => byteLength(tensor) / tensor.shape[0]!;
     const { layers, heads, headDim, ffnDim } = this.shape;
     const perHead = headDim * (rowBytes(query.weight) + rowBytes(outputTransposed.weight));
+    const perRecovered = headDim * (rowBytes(key.weight) + rowBytes(value.weight));
     const perNeuron = rowBytes(fc1.weight);
     const perActive = rowBytes(fc2Transposed.weight);
     const tables = byteLength(embedPositions) + (output === embedTokens ? 0 : byteLength(embedTokens));
     const rows = rowBytes(embedPositions) + rowBytes(embedTokens);
-    const selectable = layers * (heads * perHead + ffnDim * (perNeuron + perActive));
-    return { always: this.bytes - tables + rows - selectable, perHead, perNeuron, perActive };
+    const selectable = layers * (heads * (perHead + perRecovered) + ffnDim * (perNeuron + perActive));
+    return { always: this.bytes - tables + rows - selectable, perHead, perRecovered, perNeuron, perActive };
   }
 
   neuronRows(layer: number): Linear {
     return this.#weights.blocks[layer]!.fc1;
   }
 
-  createState(capacity: number, maxRows: number): OptState {
+  createState(options: StateOptions): OptState {
+    const { capacity, maxRows } = options;
     if (!Number.isInteger(capacity) || capacity < 1 || capacity > this.shape.maxPositions)
       throw new RangeError(
         `capacity ${capacity} is outside 1 … ${this.shape.maxPositions} (max_position_embeddings)`,
       );
-    return new OptState(this.kernels, this.#config, this.shape, capacity, Math.min(maxRows, capacity));
+    if (!Number.isInteger(maxRows) || maxRows < 1)
+      throw new RangeError(`maxRows ${maxRows} is not at least 1`);
+    return new OptState(this.kernels, this.#config, this.shape, options);
   }
 
-  forward(anyState: ModelState, ids: Int32Array, selector: Selector, outputs: "last" | "all" | "none"): void {
+  forward(
+    anyState: ModelState,
+    ids: Int32Array,
+    selector: Selector,
+    outputs: "last" | "all" | "none",
+    sequences?: Int32Array,
+  ): void {
     const state = anyState as OptState;
     const { kernels } = this;
     const { blocks } = this.#weights;
-    const { block, buffers, position } = state;
+    const { block, buffers, cache } = state;
     const rows = ids.length;
-    if (rows < 1 || rows > state.maxRows || position + rows > state.capacity)
-      throw new RangeError(
-        `${rows} ids at position ${position}: at most ${state.maxRows} rows, ${state.capacity} positions`,
-      );
+    if (rows < 1 || rows > state.maxRows)
+      throw new RangeError(`${rows} ids at once; 1 to ${state.maxRows} fit`);
+    cache.place(rows, sequences ?? null);
     const preNorm = this.#config.do_layer_norm_before;
 
     this.#embed(state, ids);
-    block.position = position;
     block.rows = rows;
     for (let layer = 0; layer < blocks.length; layer++) {
       const weights = blocks[layer]!;
-      block.enter(layer, weights, state.keys[layer]!, state.values[layer]!);
+      block.enter(layer, weights);
       this.#enterSublayer(block.attentionInput(), buffers.residual, weights.attentionNorm, rows);
       attend(block, selector);
       if (!preNorm) this.#norm(buffers.residual, buffers.residual, weights.attentionNorm, rows);
@@ -161,7 +194,6 @@ class OptModel implements Model {
       if (!preNorm) this.#norm(buffers.residual, buffers.residual, weights.mlpNorm, rows);
       kernels.mark("rest");
     }
-    state.position += rows;
     if (outputs !== "none") this.#output(state, rows, outputs === "last");
   }
 
@@ -180,7 +212,7 @@ class OptModel implements Model {
       kernels.embedding(state.embedded, embedTokens, state.ids, ids.length);
       kernels.product(residual, 0, state.embedded, projectIn, null, "none", null, 1, ids.length);
     }
-    kernels.addRows(residual, embedPositions, state.position + positionOffset, ids.length);
+    kernels.addRows(residual, embedPositions, state.cache.placement.positions, positionOffset, ids.length);
   }
 
   /** A sub-layer's input: the normed residual before it (pre-norm), or the residual as it is (post-norm). */

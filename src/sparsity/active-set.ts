@@ -2,8 +2,11 @@
 import type { ActiveSet, Kernels } from "../kernels/contract.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 
-/** The three kinds of set that a block fills. `active` ⊆ `neurons`: those whose activation came out above zero. */
-export const setKinds = ["heads", "neurons", "active"] as const;
+/**
+ * The kinds of set that a block fills. `united`: the neurons that any row of a batch selects; `active`: those of them
+ * whose activation came out above zero; `recovered`: heads whose keys and values were computed (only their number).
+ */
+export const setKinds = ["heads", "neurons", "united", "active", "recovered"] as const;
 export type SetKind = (typeof setKinds)[number];
 
 /**
@@ -13,38 +16,43 @@ export type SetKind = (typeof setKinds)[number];
 export class ActiveSets {
   readonly layers: number;
   readonly maxRows: number;
-  readonly counts: Tensor; // i32 [3 · layers, maxRows]
+  readonly counts: Tensor; // i32 [kinds · layers, maxRows]
   readonly units: Readonly<Record<SetKind, number>>;
-  /** used[slot] is 1 if the last forward computed only a set there, 0 if it computed all units. */
-  readonly used: Uint8Array; // [3 · layers]
+  readonly #noted: (ActiveSet | null)[]; // [kinds · layers]: what the last forward computed there; null: all units
   readonly #sets: Readonly<Record<SetKind, readonly ActiveSet[]>>;
+  readonly #sharedActive: readonly ActiveSet[];
   readonly #indices: readonly Tensor[];
 
   constructor(kernels: Kernels, layers: number, heads: number, neurons: number, maxRows: number) {
     this.layers = layers;
     this.maxRows = maxRows;
-    this.units = { heads, neurons, active: neurons };
+    this.units = { heads, neurons, united: neurons, active: neurons, recovered: heads };
     this.counts = kernels.allocate("i32", [setKinds.length * layers, maxRows]);
-    this.used = new Uint8Array(setKinds.length * layers);
+    this.#noted = Array(setKinds.length * layers).fill(null);
     const indices: Tensor[] = [];
     const allocate = (units: number): Tensor => {
       const tensor = kernels.allocate("i32", [maxRows, units]);
       indices.push(tensor);
       return tensor;
     };
-    const make = (kind: SetKind, indicesOf: (layer: number) => Tensor): ActiveSet[] =>
+    const make = (kind: SetKind, indicesOf: (layer: number) => Tensor, shared = false): ActiveSet[] =>
       Array.from({ length: layers }, (_, layer) => ({
         units: this.units[kind],
         indices: indicesOf(layer),
         counts: this.counts,
         slot: setKinds.indexOf(kind) * layers + layer,
+        shared,
       }));
-    const [shared, sharedActive] = [allocate(neurons), allocate(neurons)];
+    const [chosen, united, active] = [allocate(neurons), allocate(neurons), allocate(neurons)];
+    const headSets = make("heads", () => allocate(heads));
     this.#sets = {
-      heads: make("heads", () => allocate(heads)),
-      neurons: make("neurons", () => shared),
-      active: make("active", () => sharedActive),
+      heads: headSets,
+      neurons: make("neurons", () => chosen),
+      united: make("united", () => united, true),
+      active: make("active", () => active),
+      recovered: make("recovered", (layer) => headSets[layer]!.indices),
     };
+    this.#sharedActive = make("active", () => active, true);
     this.#indices = indices;
   }
 
@@ -52,14 +60,19 @@ export class ActiveSets {
     return this.#sets[kind][layer]!;
   }
 
-  /** Notes whether a block computed a set (or, with null, everything). */
-  note(kind: SetKind, layer: number, set: ActiveSet | null): void {
-    this.used[setKinds.indexOf(kind) * this.layers + layer] = set === null ? 0 : 1;
+  /** The set that takes the active ones of `chosen`; shared if that is. */
+  activeOf(chosen: ActiveSet, layer: number): ActiveSet {
+    return chosen.shared ? this.#sharedActive[layer]! : this.#sets.active[layer]!;
   }
 
-  /** Whether the last forward computed only a set there. */
-  isUsed(kind: SetKind, layer: number): boolean {
-    return this.used[setKinds.indexOf(kind) * this.layers + layer] === 1;
+  /** Notes which set a block computed (or, with null, everything). */
+  note(kind: SetKind, layer: number, set: ActiveSet | null): void {
+    this.#noted[setKinds.indexOf(kind) * this.layers + layer] = set;
+  }
+
+  /** What the last forward computed there; null: all units. */
+  noted(kind: SetKind, layer: number): ActiveSet | null {
+    return this.#noted[setKinds.indexOf(kind) * this.layers + layer]!;
   }
 
   free(kernels: Kernels): void {

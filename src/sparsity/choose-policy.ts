@@ -2,7 +2,7 @@
 import { UsageError } from "../util/errors.ts";
 import type { Bundle, BundleModel } from "./bundle.ts";
 import { pointFor } from "./curve.ts";
-import { densityPolicy, type LayerPolicy, type Policy, uniformPolicy } from "./policy.ts";
+import { type AttentionMode, densityPolicy, type LayerPolicy, type Policy, uniformPolicy } from "./policy.ts";
 import type { SelectorKind, UnitKind } from "./selector.ts";
 
 export interface PolicyOptions {
@@ -15,6 +15,10 @@ export interface PolicyOptions {
    * instead of the bundle's policy. In (0, 1].
    */
   quality?: number | undefined;
+  /** What becomes of skipped heads' keys and values, instead of what the bundle says (else `dense-kv`). */
+  attention?: AttentionMode | undefined;
+  /** With `recover`: all heads catch up after every so many positions. */
+  refresh?: number | undefined;
 }
 
 type Shape = Pick<BundleModel, "layers" | "heads" | "ffnDim">;
@@ -53,6 +57,27 @@ function oraclePolicy({ layers, heads, ffnDim }: Shape, { mlpDensity, headDensit
  * @throws UsageError, BundleError for options that make no sense, or that this bundle cannot meet
  */
 export async function choosePolicy(
+  shape: Shape,
+  kind: SelectorKind,
+  options: PolicyOptions,
+  loadBundle: () => Promise<Bundle>,
+): Promise<Policy> {
+  const policy = await chooseUnits(shape, kind, options, loadBundle);
+  const { attention = policy.attention, refresh } = options;
+  if (refresh !== undefined && (!Number.isInteger(refresh) || refresh < 1 || attention !== "recover"))
+    throw new UsageError(
+      `refresh is ${refresh}; it must be an integer of at least 1, and goes with attention "recover"`,
+    );
+  if (attention === "recover" && kind === "oracle")
+    throw new UsageError(
+      'attention "recover" says nothing to the oracle, which computes the keys and values of all heads to know them',
+    );
+  if (attention === policy.attention && refresh === undefined) return policy;
+  const { heads, neurons } = policy;
+  return { attention, heads, neurons, ...(refresh !== undefined && { refresh }) };
+}
+
+async function chooseUnits(
   shape: Shape,
   kind: SelectorKind,
   options: PolicyOptions,

@@ -10,9 +10,18 @@ const layerPolicy = z.discriminatedUnion("kind", [
 /** `dense`: all units; `topK`: the k best scores; `threshold`: every score above it. */
 export type LayerPolicy = z.infer<typeof layerPolicy>;
 
-/** One entry per layer. In `dense-kv` the keys and values of all heads are computed, whatever is selected. */
+export const attentionModes = ["dense-kv", "recover"] as const;
+/**
+ * What becomes of the keys and values of skipped heads. `dense-kv`: they are computed all the same. `recover`: the
+ * block's inputs are kept, and they are computed when the head is next selected (Deja Vu, section 4.2).
+ */
+export type AttentionMode = (typeof attentionModes)[number];
+
+/** One entry per layer. */
 export const policySchema = z.strictObject({
-  attention: z.literal("dense-kv"),
+  attention: z.enum(attentionModes),
+  /** With `recover`: all heads catch up after every so many positions, which bounds what must be kept; else never. */
+  refresh: z.int().min(1).optional(),
   heads: z.array(layerPolicy),
   neurons: z.array(layerPolicy),
 });

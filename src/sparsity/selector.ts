@@ -3,6 +3,9 @@ import type { ActiveSet, Kernels } from "../kernels/contract.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import type { LayerPolicy, Policy } from "./policy.ts";
 
+export type AttentionPolicy = Pick<Policy, "attention" | "refresh">;
+export const denseKv: AttentionPolicy = { attention: "dense-kv" };
+
 export const selectorKinds = ["dense", "predicted", "oracle", "static", "random"] as const;
 export type SelectorKind = (typeof selectorKinds)[number];
 
@@ -19,9 +22,9 @@ export type Source = (typeof sources)[number];
 /** What a selector sees of the block that asks. All tensors are f32 with `rows` valid leading rows. */
 export interface BlockView {
   readonly layer: number;
-  /** Position of the first row in its sequence. */
-  readonly position: number;
   readonly rows: number;
+  /** Position of a row in its sequence. */
+  position(row: number): number;
   /** The set to fill for this block. */
   set(unit: UnitKind): ActiveSet;
   /** A source tensor [maxRows, hidden_size]; throws if the block does not have it yet. */
@@ -36,6 +39,8 @@ export interface Selector {
   readonly kind: SelectorKind | "capture";
   /** Bytes of its own weights that it reads for every token: the predictors'. An oracle's own cost is not counted. */
   readonly bytesPerToken: Readonly<Record<UnitKind, number>>;
+  /** How the cache deals with heads that are skipped; a state is made for it. */
+  readonly attention: AttentionPolicy;
   /** The heads to compute; null means all. Called once per block, before attention. */
   heads(block: BlockView): ActiveSet | null;
   /** The neurons to compute; null means all. Called once per block, before the MLP. */
@@ -56,6 +61,7 @@ export interface Scorer {
 export class ScoredSelector implements Selector {
   readonly kind: SelectorKind;
   readonly policy: Policy;
+  readonly attention: AttentionPolicy;
   readonly bytesPerToken: Readonly<Record<UnitKind, number>>;
   readonly #kernels: Kernels;
   readonly #scorer: Scorer;
@@ -63,6 +69,7 @@ export class ScoredSelector implements Selector {
   constructor(kind: SelectorKind, kernels: Kernels, scorer: Scorer, policy: Policy) {
     this.kind = kind;
     this.policy = policy;
+    this.attention = policy;
     this.#kernels = kernels;
     this.#scorer = scorer;
     const bytes = (unit: UnitKind) =>

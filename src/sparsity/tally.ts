@@ -7,7 +7,7 @@ export class Tally {
   rows = 0;
   readonly #sets: ActiveSets;
   readonly #counts: Int32Array;
-  readonly #sums: Float64Array; // [3 · layers] units computed
+  readonly #sums: Float64Array; // [kinds · layers] units computed
 
   constructor(sets: ActiveSets) {
     this.#sets = sets;
@@ -17,15 +17,19 @@ export class Tally {
 
   /** Adds the first `rows` rows of the last forward. */
   async add(kernels: Kernels, rows: number): Promise<void> {
-    const { layers, maxRows, units, used } = this.#sets;
+    const { layers, maxRows, units } = this.#sets;
     await kernels.read(this.#sets.counts, this.#counts);
-    for (let slot = 0; slot < this.#sums.length; slot++) {
-      if (used[slot] === 0) {
-        this.#sums[slot]! += rows * units[setKinds[Math.floor(slot / layers)]!];
-        continue;
+    for (const [k, kind] of setKinds.entries())
+      for (let layer = 0; layer < layers; layer++) {
+        const set = this.#sets.noted(kind, layer);
+        let sum = rows * units[kind];
+        if (set?.shared) sum = rows * this.#counts[set.slot * maxRows]!;
+        else if (set) {
+          sum = 0;
+          for (let r = 0; r < rows; r++) sum += this.#counts[set.slot * maxRows + r]!;
+        }
+        this.#sums[k * layers + layer]! += sum;
       }
-      for (let r = 0; r < rows; r++) this.#sums[slot]! += this.#counts[slot * maxRows + r]!;
-    }
     this.rows += rows;
   }
 

@@ -65,7 +65,7 @@ class Watch {
     const positions = samplePositions(ids.length, this.#rng);
     const samples: Sample[] = [];
     for (const layer of this.statistics) layer.begin();
-    const state = model.createState(ids.length, blockRows);
+    const state = model.createState({ capacity: ids.length, maxRows: blockRows });
     const afterBlock = async (start: number, rows: number) => {
       const layers = await readLayers(this.#observer, this.#engine, rows);
       for (const [l, data] of layers.entries())
@@ -74,7 +74,7 @@ class Watch {
       if (kept.length > 0) samples.push(...(await this.#keep(layers, kept, rows)));
     };
     try {
-      await feed(model, state, ids, this.#observer, "none", afterBlock, signal);
+      await feed(model, state, ids, this.#observer, "none", { afterBlock, signal });
     } finally {
       state.dispose();
     }

@@ -1,7 +1,7 @@
 /** A dense forward that keeps what it saw, and the neurons that a predictor would have chosen on the same inputs. */
 import type { ActiveSet, Kernels } from "../kernels/contract.ts";
 import type { ModelShape } from "../models/model.ts";
-import { type BlockView, noBytes, type Selector } from "../sparsity/selector.ts";
+import { type BlockView, denseKv, noBytes, type Selector } from "../sparsity/selector.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { type RecordedKind, Recorder } from "../train/recorder.ts";
 import { addUnit, type Bits, emptySet } from "./math.ts";
@@ -9,6 +9,7 @@ import { addUnit, type Bits, emptySet } from "./math.ts";
 export class Observer implements Selector {
   readonly kind = "capture";
   readonly bytesPerToken = noBytes;
+  readonly attention = denseKv;
   readonly #kernels: Kernels;
   readonly #recorder: Recorder;
   readonly #predicted: Selector | null;

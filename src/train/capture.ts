@@ -125,20 +125,13 @@ export async function capture(
     const sinks = writers.map((writer) => new LayerSink(writer, { d, n, heads }));
     let written = 0;
     for (const [document, ids] of corpus.documents.entries()) {
-      const state = model.createState(ids.length, blockRows);
+      const state = model.createState({ capacity: ids.length, maxRows: blockRows });
       try {
-        await feed(
-          model,
-          state,
-          ids,
-          recorder,
-          "none",
-          async (start, count) => {
-            for (let layer = 0; layer < layers; layer++)
-              await sinks[layer]!.write(recorder, layer, written + start, count, document);
-          },
-          signal,
-        );
+        const afterBlock = async (start: number, count: number): Promise<void> => {
+          for (let layer = 0; layer < layers; layer++)
+            await sinks[layer]!.write(recorder, layer, written + start, count, document);
+        };
+        await feed(model, state, ids, recorder, "none", { afterBlock, signal });
       } finally {
         state.dispose();
       }

@@ -1,7 +1,7 @@
 /** A selector that computes everything and keeps what it saw: the source tensors and what the units turned out to be worth. */
 import type { ActiveSet, Kernels } from "../kernels/contract.ts";
 import type { ModelShape } from "../models/model.ts";
-import { type BlockView, noBytes, type Selector } from "../sparsity/selector.ts";
+import { type BlockView, denseKv, noBytes, type Selector } from "../sparsity/selector.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 
 /** What is recorded per layer; each f32 [maxRows, width], valid until the next forward. */
@@ -11,6 +11,7 @@ export type RecordedKind = (typeof recordedKinds)[number];
 export class Recorder implements Selector {
   readonly kind = "capture";
   readonly bytesPerToken = noBytes;
+  readonly attention = denseKv;
   readonly #kernels: Kernels;
   readonly #tensors: Readonly<Record<RecordedKind, readonly Tensor[]>>;
 

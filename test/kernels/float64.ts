@@ -2,7 +2,7 @@
  * The judge's judge: every op as a formula over plain arrays of float64, written apart from the reference backend and
  * sharing nothing with it but the contract. It checks nothing and keeps no time.
  */
-import type { ActiveSet, Kernels } from "../../src/kernels/contract.ts";
+import type { ActiveSet, Kernels, Placement } from "../../src/kernels/contract.ts";
 import type { Dtype, HostArray } from "../../src/tensor/dtype.ts";
 import { bf16ToNumber, f16ToNumber } from "../../src/tensor/dtype.ts";
 import type { Tensor } from "../../src/tensor/tensor.ts";
@@ -37,7 +37,8 @@ function setRow(tensor: Tensor, r: number, values: number[]): void {
 }
 
 function unitsOf(set: ActiveSet, r: number): number[] {
-  return row(set.indices, r).slice(0, row(set.counts, set.slot)[r]!);
+  const setRow = set.shared ? 0 : r;
+  return row(set.indices, setRow).slice(0, row(set.counts, set.slot)[setRow]!);
 }
 
 function setUnits(set: ActiveSet, r: number, units: number[]): void {
@@ -49,6 +50,15 @@ function setUnits(set: ActiveSet, r: number, units: number[]): void {
 function active(set: ActiveSet | null, perUnit: number, n: number, r: number): number[] {
   if (set === null) return upTo(n);
   return unitsOf(set, r).flatMap((unit) => upTo(perUnit).map((j) => unit * perUnit + j));
+}
+
+/** Row r's sequence and position, and where in the cache a position of its sequence is. */
+function placeOf(placement: Placement, r: number) {
+  const [sequence, position] = [of(placement.sequences)[r]!, of(placement.positions)[r]!];
+  const pages = row(placement.pages, sequence);
+  const { pageRows } = placement;
+  const at = (p: number) => pages[Math.floor(p / pageRows)]! * pageRows + (p % pageRows);
+  return { sequence, position, at };
 }
 
 function softmax(x: number[]): number[] {
@@ -84,14 +94,20 @@ export function openFloat64(): Kernels {
     embedding(out, table, ids, rows) {
       for (const r of upTo(rows)) setRow(out, r, row(table, of(ids)[r]!));
     },
-    addRows(out, table, firstRow, rows) {
+    addRows(out, table, indices, offset, rows) {
       for (const r of upTo(rows)) {
-        const other = row(table, firstRow + r);
+        const other = row(table, of(indices)[r]! + offset);
         setRow(
           out,
           r,
           row(out, r).map((v, c) => v + other[c]!),
         );
+      }
+    },
+    storeRows(cache, x, placement, rows) {
+      for (const r of upTo(rows)) {
+        const { position, at } = placeOf(placement, r);
+        setRow(cache, at(position), row(x, r));
       }
     },
     copyRows(out, outRow, x, xRow, rows) {
@@ -143,25 +159,60 @@ export function openFloat64(): Kernels {
         setRow(out, r, result);
       }
     },
-    attention(out, q, keys, values, heads, headDim, position, rows) {
+    attention(out, q, keys, values, heads, headDim, placement, rows) {
       const headCount = q.shape[1]! / headDim;
       const group = headCount / (keys.shape[1]! / headDim);
       for (const r of upTo(rows)) {
         const [query, result] = [row(q, r), row(out, r)];
+        const { position, at } = placeOf(placement, r);
         for (const head of active(heads, 1, headCount, r)) {
           const part = (all: number[], h: number) => all.slice(h * headDim, (h + 1) * headDim);
           const shared = Math.floor(head / group);
-          const seen = upTo(position + r + 1);
+          const seen = upTo(position + 1);
           const mine = part(query, head);
           const scores = seen.map((t) => {
-            const key = part(row(keys, t), shared);
+            const key = part(row(keys, at(t)), shared);
             return sum(mine.map((v, i) => v * key[i]!)) / Math.sqrt(headDim);
           });
           const weights = softmax(scores);
           for (const i of upTo(headDim))
-            result[head * headDim + i] = sum(seen.map((t) => weights[t]! * part(row(values, t), shared)[i]!));
+            result[head * headDim + i] = sum(
+              seen.map((t) => weights[t]! * part(row(values, at(t)), shared)[i]!),
+            );
         }
         setRow(out, r, result);
+      }
+    },
+    recover(keys, values, x, kWeight, kBias, vWeight, vBias, heads, headDim, recovery, placement, rows) {
+      const headCount = keys.shape[1]! / headDim;
+      const window = recovery.inputs.shape[0]! / placement.pages.shape[0]!;
+      for (const r of upTo(rows)) {
+        const { sequence, position, at } = placeOf(placement, r);
+        const input = (p: number) => sequence * window + (p % window);
+        setRow(recovery.inputs, input(position), row(x, r));
+        const all = (position + 1) % recovery.refresh === 0;
+        const chosen = active(all ? null : heads, 1, headCount, r);
+        const filled = row(recovery.filled, sequence);
+        of(recovery.counts)[recovery.slot * recovery.counts.shape[1]! + r] = chosen.filter(
+          (head) => filled[head]! <= position,
+        ).length;
+        for (const head of chosen) {
+          for (const p of upTo(position + 1).slice(filled[head]!))
+            for (const [cache, weight, bias] of [
+              [keys, kWeight, kBias],
+              [values, vWeight, vBias],
+            ] as const) {
+              const [result, kept] = [row(cache, at(p)), row(recovery.inputs, input(p))];
+              for (const i of upTo(headDim)) {
+                const o = head * headDim + i;
+                const w = row(weight, o);
+                result[o] = sum(kept.map((v, c) => v * w[c]!)) + (bias ? of(bias)[o]! : 0);
+              }
+              setRow(cache, at(p), result);
+            }
+          filled[head] = Math.max(filled[head]!, position + 1);
+        }
+        setRow(recovery.filled, sequence, filled);
       }
     },
     unitNorms(out, x, rows) {
@@ -196,12 +247,22 @@ export function openFloat64(): Kernels {
         );
     },
     refine(out, set, values, rows) {
-      for (const r of upTo(rows))
+      for (const r of upTo(set.shared ? Math.min(rows, 1) : rows)) {
+        const judging = set.shared ? upTo(rows) : [r];
         setUnits(
           out,
           r,
-          unitsOf(set, r).filter((u) => row(values, r)[u]! > 0),
+          unitsOf(set, r).filter((u) => judging.some((j) => row(values, j)[u]! > 0)),
         );
+      }
+    },
+    unite(out, set, rows) {
+      const listed = upTo(rows).map((r) => unitsOf(set, r));
+      setUnits(
+        out,
+        0,
+        upTo(set.units).filter((u) => listed.some((units) => units.includes(u))),
+      );
     },
     logSoftmax(out, x, rows) {
       for (const r of upTo(rows)) {

@@ -1,6 +1,6 @@
 /** What the conformance suite is made with: tensors from seeds, and comparisons. */
 import { expect } from "vitest";
-import type { ActiveSet, Kernels } from "../../src/kernels/contract.ts";
+import type { ActiveSet, Kernels, Placement } from "../../src/kernels/contract.ts";
 import {
   type Dtype,
   type FloatDtype,
@@ -9,6 +9,9 @@ import {
   hostView,
 } from "../../src/tensor/dtype.ts";
 import { elementCount, type Tensor } from "../../src/tensor/tensor.ts";
+
+/** Sequence and position of a row. */
+export type Place = readonly [sequence: number, position: number];
 
 export type Filling = "none" | "empty" | "full" | "random";
 
@@ -58,8 +61,9 @@ export class Lab {
   }
 
   /** A set for `rows` rows, in the second of three slots; unlisted indices are poison that nothing may read. */
-  set(units: number, rows: number, fill: Filling): ActiveSet | null {
+  set(units: number, opRows: number, fill: Filling, shared = false): ActiveSet | null {
     if (fill === "none") return null;
+    const rows = shared ? 1 : opRows;
     const indices = new Int32Array(Math.max(rows, 1) * units).fill(-7);
     const counts = new Int32Array(3 * Math.max(rows, 1)).fill(-7);
     for (let r = 0; r < rows; r++) {
@@ -73,7 +77,49 @@ export class Lab {
       indices: this.integers([Math.max(rows, 1), units], indices),
       counts: this.integers([3, Math.max(rows, 1)], counts),
       slot: 1,
+      ...(shared ? { shared } : {}),
     };
+  }
+
+  /** A set that lists the same units for every row, as a shared set and row by row. */
+  sharedAndNot(units: number, rows: number, fill: Filling): [ActiveSet | null, ActiveSet | null] {
+    if (fill === "none") return [null, null];
+    const share = fill === "empty" ? 0 : fill === "full" ? 1 : 0.4;
+    const chosen = Array.from({ length: units }, (_, u) => u).filter(() => this.next() < share);
+    const make = (setRows: number): ActiveSet => {
+      const indices = new Int32Array(setRows * units).fill(-7);
+      for (let r = 0; r < setRows; r++) indices.set(chosen, r * units);
+      const counts = new Int32Array(setRows).fill(chosen.length);
+      return {
+        units,
+        indices: this.integers([setRows, units], indices),
+        counts: this.integers([1, setRows], counts),
+        slot: 0,
+      };
+    };
+    return [{ ...make(1), shared: true }, make(Math.max(rows, 1))];
+  }
+
+  /**
+   * Rows in sequences that have room for `capacity` positions each, on pages in random order; pages beyond the last
+   * position are poison. `pageRows` 0: one page a sequence. Returns the number of cache rows too.
+   */
+  places(rows: readonly Place[], sequences: number, capacity: number, pageRows: number): [Placement, number] {
+    const size = pageRows || capacity;
+    const perSequence = Math.ceil(capacity / size);
+    const order = Array.from({ length: sequences * perSequence }, (_, i) => i);
+    for (let i = order.length - 1; i > 0; i--) {
+      const other = Math.floor(this.next() * (i + 1));
+      [order[i], order[other]] = [order[other]!, order[i]!];
+    }
+    const pages = order.flatMap((page, i) => ((i + 1) % perSequence === 0 ? [page, -7] : [page]));
+    const placement: Placement = {
+      sequences: this.integers([rows.length + 1], [...rows.map(([sequence]) => sequence), -7]),
+      positions: this.integers([rows.length + 1], [...rows.map(([, position]) => position), -7]),
+      pages: this.integers([sequences, perSequence + 1], pages),
+      pageRows: size,
+    };
+    return [placement, sequences * perSequence * size];
   }
 
   async read(tensor: Tensor): Promise<number[]> {

@@ -52,6 +52,9 @@ function nativeOnly(): void {
         counts: kernels.allocate("i32", [1, 1]),
         slot: 0,
       };
+      const zero = kernels.allocate("i32", [1, 1]);
+      const place = kernels.allocate("i32", [1]);
+      const placement = { sequences: place, positions: place, pages: zero, pageRows: 1 };
       const attempt = async (units: number[], count: number, op: () => void) => {
         kernels.write(set.indices, Int32Array.from(units));
         kernels.write(set.counts, Int32Array.of(count));
@@ -61,7 +64,7 @@ function nativeOnly(): void {
       const ops = [
         () => kernels.product(x, 0, x, weight, null, "none", set, 1, 1),
         () => kernels.accumulate(x, x, weight, null, set, 1, 1),
-        () => kernels.attention(x, x, weight, weight, set, 1, 0, 1),
+        () => kernels.attention(x, x, weight, weight, set, 1, placement, 1),
         () => kernels.refine(set, set, x, 1),
       ];
       for (const op of ops) {
@@ -72,6 +75,49 @@ function nativeOnly(): void {
         await attempt([0, 2, 7], 3, op);
       }
       for (const op of ops.slice(0, 3)) await expect(attempt([2, 1, 3], 3, op)).rejects.toThrow(/active set/);
+      kernels.dispose();
+    });
+
+    it("refuse to recover what has left the window, or rows that do not follow each other", async () => {
+      const kernels = openNative({ threads: 2 });
+      const integers = (shape: number[], values: number[]) => {
+        const tensor = kernels.allocate("i32", shape);
+        kernels.write(tensor, Int32Array.from(values));
+        return tensor;
+      };
+      const [x, weight] = [kernels.allocate("f32", [2, 4]), kernels.allocate("f32", [4, 4])];
+      const cache = kernels.allocate("f32", [20, 4]);
+      const attempt = async (filled: number[], sequences: number[], positions: number[], pages = [0, 1]) => {
+        const recovery = {
+          inputs: kernels.allocate("f32", [2 * 3, 4]),
+          filled: integers([2, 2], filled),
+          refresh: 3,
+          counts: integers([1, 2], [0, 0]),
+          slot: 0,
+        };
+        const placement = {
+          sequences: integers([2], sequences),
+          positions: integers([2], positions),
+          pages: integers([2, 1], pages),
+          pageRows: 10,
+        };
+        kernels.write(x, new Float32Array(8).fill(1));
+        // biome-ignore format: an argument a line is too long
+        kernels.recover(cache, cache, x, weight, null, weight, null, null, 2, recovery, placement, 2);
+        const after = new Float32Array(24);
+        await kernels.read(recovery.inputs, after);
+        return after;
+      };
+      expect((await attempt([2, 4, 0, 0], [0, 0], [4, 5])).slice(4, 12).every((v) => v === 1)).toBe(true);
+      await expect(attempt([1, 4, 0, 0], [0, 0], [4, 5])).rejects.toThrow(/window/);
+      await attempt([2 ** 31 - 1, 5, 0, 0], [0, 0], [4, 5]);
+      await expect(attempt([-1, 0, 0, 0], [0, 0], [0, 1])).rejects.toThrow(/filled/);
+      await expect(attempt([4, 4, 0, 0], [0, 0], [4, 4])).rejects.toThrow(/follow/);
+      await expect(attempt([4, 4, 0, 0], [0, 0], [4, 6])).rejects.toThrow(/follow/);
+      await expect(attempt([4, 4, 0, 0], [0, 0], [5, 4])).rejects.toThrow(/follow/);
+      await expect(attempt([8, 8, 0, 0], [0, 0], [9, 10])).rejects.toThrow(/outside/);
+      await expect(attempt([4, 4, 0, 0], [0, 1], [4, 0], [0, 2])).rejects.toThrow(/outside/);
+      await expect(attempt([4, 4, 0, 0], [0, 2], [4, 0])).rejects.toThrow(/outside/);
       kernels.dispose();
     });
 
@@ -94,8 +140,9 @@ function nativeOnly(): void {
     it("execute more commands than the list holds, in order", async () => {
       const kernels = openNative({ threads: 2 });
       const [sum, one] = [kernels.allocate("f32", [1, 2]), kernels.allocate("f32", [1, 2])];
+      const zero = kernels.allocate("i32", [1]);
       kernels.write(one, Float32Array.of(1, 2));
-      for (let i = 0; i < 20000; i++) kernels.addRows(sum, one, 0, 1);
+      for (let i = 0; i < 20000; i++) kernels.addRows(sum, one, zero, 0, 1);
       const out = new Float32Array(2);
       await kernels.read(sum, out);
       expect([...out]).toEqual([20000, 40000]);

@@ -33,7 +33,7 @@ export function goldenSuite(name: string, open: () => Kernels, tolerance: number
     it.each([0, 1, 2])("gives the logits of case %i", async (index) => {
       const ids = Int32Array.from(golden.cases[index]!.ids);
       const { values } = await goldenTensor(`case${index}.logits`);
-      const state = model.createState(ids.length, 64);
+      const state = model.createState({ capacity: ids.length, maxRows: 64 });
       model.forward(state, ids, denseSelector, "all");
       const logits = new Float32Array(values.length);
       await kernels.read(state.logits, logits);
@@ -44,7 +44,7 @@ export function goldenSuite(name: string, open: () => Kernels, tolerance: number
     it("gives the inputs, head norms and activations of every block", async () => {
       const ids = Int32Array.from(golden.cases[0]!.ids);
       const recorder = new Recorder(kernels, model.shape, 64);
-      const state = model.createState(ids.length, 64);
+      const state = model.createState({ capacity: ids.length, maxRows: 64 });
       model.forward(state, ids, recorder, "none");
       const recorded = async (kind: RecordedKind, layer: number, width: number) => {
         const values = new Float32Array(ids.length * width);

@@ -38,7 +38,7 @@ async function run(
 ): Promise<Float32Array> {
   const { vocabSize } = model.shape;
   const logits = new Float32Array(ids.length * vocabSize);
-  const state = model.createState(ids.length, 64);
+  const state = model.createState({ capacity: ids.length, maxRows: 64 });
   let at = 0;
   for (const rows of blocks) {
     model.forward(state, ids.subarray(at, at + rows), selector, "all");

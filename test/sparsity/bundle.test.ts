@@ -150,7 +150,7 @@ const refusals: [string, (parts: BundleParts) => void, RegExp][] = [
   ["an unknown field", ({ metadata }) => Object.assign(metadata, { extra: 1 }), /extra/],
   [
     "a kind of attention that is not there",
-    ({ metadata }) => Object.assign(metadata.policy, { attention: "recover" }),
+    ({ metadata }) => Object.assign(metadata.policy, { attention: "elsewhere" }),
     /policy\.attention/,
   ],
   ...["heads.0.score", "neurons.1.score", "neurons.0.up", "neurons.1.bias", "heads.1.up", "heads.0.bias"].map(

@@ -38,7 +38,7 @@ interface Run {
 async function run(selector: Selector): Promise<Run> {
   const { model, kernels } = engine;
   const { layers, vocabSize } = model.shape;
-  const state = model.createState(ids.length, 64);
+  const state = model.createState({ capacity: ids.length, maxRows: 64 });
   const tally = new Tally(state.sets);
   model.forward(state, ids, selector, "all");
   const logits = new Float32Array(ids.length * vocabSize);

@@ -10,14 +10,15 @@ import { watchMemory } from "../helpers/watch-memory.ts";
 const kernels = openReference();
 afterAll(() => kernels.dispose());
 const [layers, heads, neurons, maxRows] = [3, 4, 10, 5];
+const slots = setKinds.length * layers;
 
 describe("active sets", () => {
   it("have sizes of their own, in one tensor", () => {
     const sets = new ActiveSets(kernels, layers, heads, neurons, maxRows);
     const all = setKinds.flatMap((kind) => Array.from({ length: layers }, (_, l) => sets.at(kind, l)));
-    expect(new Set(all.map(({ slot }) => slot)).size).toBe(3 * layers);
+    expect(new Set(all.map(({ slot }) => slot)).size).toBe(slots);
     expect(all.every(({ counts }) => counts === sets.counts)).toBe(true);
-    expect(sets.counts.shape).toEqual([3 * layers, maxRows]);
+    expect(sets.counts.shape).toEqual([slots, maxRows]);
     for (const set of all) expect(set.indices.shape).toEqual([maxRows, set.units]);
     sets.free(kernels);
   });
@@ -33,10 +34,10 @@ describe("active sets", () => {
   it("remember which blocks computed only a set", () => {
     const sets = new ActiveSets(kernels, layers, heads, neurons, maxRows);
     sets.note("active", 1, sets.at("active", 1));
-    expect(setKinds.map((kind) => sets.isUsed(kind, 1))).toEqual([false, false, true]);
-    expect(sets.isUsed("active", 0)).toBe(false);
+    expect(setKinds.filter((kind) => sets.noted(kind, 1) !== null)).toEqual(["active"]);
+    expect(sets.noted("active", 0)).toBe(null);
     sets.note("active", 1, null);
-    expect(sets.isUsed("active", 1)).toBe(false);
+    expect(sets.noted("active", 1)).toBe(null);
     sets.free(kernels);
   });
 
@@ -53,10 +54,10 @@ describe("a tally", () => {
   const forwards = fc.array(
     fc.record({
       rows: fc.integer({ min: 1, max: maxRows }),
-      used: fc.array(fc.boolean(), { minLength: 3 * layers, maxLength: 3 * layers }),
+      used: fc.array(fc.boolean(), { minLength: slots, maxLength: slots }),
       counts: fc.array(fc.integer({ min: 0, max: heads }), {
-        minLength: 3 * layers * maxRows,
-        maxLength: 3 * layers * maxRows,
+        minLength: slots * maxRows,
+        maxLength: slots * maxRows,
       }),
     }),
     { maxLength: 6 },
@@ -76,7 +77,11 @@ describe("a tally", () => {
               const slot = k * layers + l;
               sets.note(kind, l, forward.used[slot] ? sets.at(kind, l) : null);
               for (let r = 0; r < forward.rows; r++) {
-                const units = forward.used[slot] ? forward.counts[slot * maxRows + r]! : sets.units[kind];
+                // A shared set counts in full for every row: each computes all of it.
+                const column = sets.at(kind, l).shared ? 0 : r;
+                const units = forward.used[slot]
+                  ? forward.counts[slot * maxRows + column]!
+                  : sets.units[kind];
                 expected.set(`${kind} ${l}`, (expected.get(`${kind} ${l}`) ?? 0) + units);
               }
             }
@@ -92,7 +97,7 @@ describe("a tally", () => {
             expect(tally.mean(kind, l)).toBe(rows === 0 ? 0 : total / rows);
             sum += total;
           }
-          const units = kind === "heads" ? heads : neurons;
+          const units = sets.units[kind];
           expect(tally.density(kind)).toBeCloseTo(rows === 0 ? 1 : sum / (rows * layers * units), 12);
         }
         sets.free(kernels);

@@ -2,10 +2,11 @@
 import { basename, resolve } from "node:path";
 import { Option } from "commander";
 import { type Bench, bench, interleave, pairedRatio, type Spread, spread } from "../../eval/bench.ts";
+import { type BatchBench, benchBatch } from "../../eval/bench-batch.ts";
 import { phases } from "../../kernels/contract.ts";
 import { type Engine, load } from "../../load.ts";
 import { denseSelector } from "../../sparsity/dense.ts";
-import type { SelectorKind } from "../../sparsity/selector.ts";
+import type { Selector, SelectorKind } from "../../sparsity/selector.ts";
 import { UsageError } from "../../util/errors.ts";
 import type { CommandSpec, Context } from "../command.ts";
 import { chooseSelector, withEngine } from "../engine.ts";
@@ -20,6 +21,7 @@ interface Flags extends CommonFlags, SelectorFlags {
   readonly rounds: number;
   readonly seed?: number;
   readonly against?: "reference";
+  readonly batch?: number;
 }
 
 /** Tokens and rounds on the reference backend, which may be a hundred times slower. */
@@ -46,6 +48,7 @@ interface BenchReport extends Bench {
   /** GB/s; null where it cannot be measured. */
   readonly readBandwidth: number | null;
   readonly reference?: Reference;
+  readonly batch?: BatchBench;
 }
 
 async function againstReference(context: Context, flags: Flags, engine: Engine): Promise<Reference> {
@@ -65,6 +68,29 @@ async function againstReference(context: Context, flags: Flags, engine: Engine):
   } finally {
     reference.dispose();
   }
+}
+
+/** Prompts of the sequences in a batch, so that they do not all write the same story. */
+const batchPrompts = [
+  "Once upon a time",
+  "One day,",
+  "Tom",
+  "The little dog",
+  "Lily and her mom",
+  "A big bear",
+  "It was",
+];
+
+async function together(
+  { output, signal }: Context,
+  { tokens, rounds, prompt }: Flags,
+  engine: Engine,
+  selector: Selector,
+  sequences: number,
+): Promise<BatchBench> {
+  const onRound = (done: number, total: number) => output.progress.update("batch rounds", done, total);
+  const prompts = [prompt, ...batchPrompts];
+  return benchBatch(engine, selector, { prompts, sequences, tokens, rounds, onRound, signal });
 }
 
 async function measure(context: Context, flags: Flags, engine: Engine): Promise<BenchReport> {
@@ -87,6 +113,7 @@ async function measure(context: Context, flags: Flags, engine: Engine): Promise<
       selector: selector.kind as SelectorKind,
       ...result,
       readBandwidth: readBandwidth(kernels),
+      ...(flags.batch && { batch: await together(context, flags, engine, selector, flags.batch) }),
       ...(flags.against && { reference: await againstReference(context, flags, engine) }),
     };
   } finally {
@@ -158,6 +185,23 @@ function cacheNote({ dense, sparse, readBandwidth: roof }: BenchReport): string 
   return "Read rates above 100 % of memory's: these weights are small enough to stay in the caches.\n";
 }
 
+function batchTable({ sequences, one, dense, sparse }: BatchBench, selector: string, width: number): string {
+  const row = (title: string, side: BatchBench["dense"]) => [
+    title,
+    rate(side.tokensPerSecond.median),
+    range(side.tokensPerSecond, rate),
+    times(side.overOne.median),
+    percent(side.unionDensity),
+  ];
+  const rows = [
+    ["one, dense", rate(one.tokensPerSecond.median), range(one.tokensPerSecond, rate), "", percent(1)],
+    row(`${sequences} together, dense`, dense),
+    row(`${sequences} together, ${selector}`, sparse),
+  ];
+  const titles = ["tokens/s", "quartiles", "over one", "neurons united"].map((title) => ({ title }));
+  return renderTable([{ title: "sequences", align: "left" }, ...titles], rows, width);
+}
+
 function benchText(report: BenchReport, width: number): string {
   const { machine, model, threads, tokens, rounds, reference } = report;
   const lines = [
@@ -165,7 +209,8 @@ function benchText(report: BenchReport, width: number): string {
     `${model.name}: ${model.type}, ${count(model.parameters)} parameters, ${model.dtype}, ${megabytes(model.bytes)}`,
     `threads: ${threads}; ${tokens} tokens a round, greedy; ${rounds} interleaved rounds after one to warm up`,
   ];
-  const tables = `${lines.join("\n")}\n\n${speedTable(report, width)}${cacheNote(report)}\n${phaseTable(report, width)}`;
+  const batch = report.batch === undefined ? "" : `\n${batchTable(report.batch, report.selector, width)}`;
+  const tables = `${lines.join("\n")}\n\n${speedTable(report, width)}${cacheNote(report)}\n${phaseTable(report, width)}${batch}`;
   if (reference === undefined) return tables;
   const { tokensPerSecond, ratio } = reference;
   const against = `${rate(tokensPerSecond.median)} tokens/s dense; ${machine.backend} is ${times(ratio.median)} as fast (${range(ratio, times)})`;
@@ -194,6 +239,7 @@ export const benchCommand: CommandSpec<Flags> = {
     ["bench", "the bundled model, predicted against dense"],
     ["bench --tokens 256 --rounds 21 --threads 1", "steadier figures of one thread"],
     ["bench --selector oracle --mlp-density 0.1", "another selector; the oracle computes everything first"],
+    ["bench --batch 8", "also eight sequences decoded together"],
     ["bench --against reference --json", "also the ratio to the reference backend"],
   ],
   options: [
@@ -208,6 +254,9 @@ export const benchCommand: CommandSpec<Flags> = {
         : option,
     ),
     seedOption("the random selector (default: 0)"),
+    new Option("--batch <n>", "also decode this many sequences together, dense and sparse").argParser(
+      integer(2, 64),
+    ),
     new Option(
       "--against <backend>",
       "also decode a few tokens densely on this backend, for the ratio",

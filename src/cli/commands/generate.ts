@@ -1,5 +1,6 @@
 /** `dejavu generate`: streams text. */
 import { Option } from "commander";
+import { Batch } from "../../batch.ts";
 import { type GenerateOptions, type GenerateResult, generateText } from "../../generate.ts";
 import type { SamplingOptions } from "../../sampling/sampling.ts";
 import type { CommandSpec, Context } from "../command.ts";
@@ -17,8 +18,11 @@ import {
   selectorOptions,
 } from "../options.ts";
 
+/** Further prompts wait until one of these has ended. */
+const maxTogether = 16;
+
 interface Flags extends CommonFlags, SelectorFlags, SamplingOptions {
-  readonly prompt: string;
+  readonly prompt: string[];
   readonly maxTokens?: number;
   readonly stop?: string[];
   readonly specialTokens?: boolean;
@@ -47,9 +51,48 @@ function closingLine({ ids, tokensPerSecond, selector, mlpDensity, headDensity }
   return `${tokens}, ${rate(tokensPerSecond)} tokens/s, ${selector}: ${densities}`;
 }
 
+/** Several prompts: decoded together, each story shown when it is whole. */
+async function runTogether(context: Context, flags: Flags, prompts: readonly string[]): Promise<void> {
+  const { output, signal } = context;
+  await withEngine(context, flags, async (engine) => {
+    const selector = await chooseSelector(engine, flags, flags.seed);
+    const batch = new Batch(engine, {
+      maxSequences: Math.min(prompts.length, maxTogether),
+      selector,
+      signal,
+    });
+    const results = prompts.map((prompt) => ({ prompt, text: "", ids: [] as number[], finishReason: "" }));
+    try {
+      for (const prompt of prompts) batch.add(requestOf(flags, prompt, signal));
+      while (batch.pending > 0)
+        for (const { index, id, text, finishReason } of await batch.step()) {
+          const result = results[index]!;
+          result.ids.push(id);
+          result.text += text;
+          if (finishReason === null) continue;
+          result.finishReason = finishReason;
+          output.write(`${output.colors.dim(result.prompt)}${result.text}\n\n`);
+        }
+      const { tally, decodeSeconds } = batch;
+      const tokensPerSecond = decodeSeconds > 0 ? tally.rows / decodeSeconds : 0;
+      const [mlpDensity, headDensity] = [tally.density("neurons"), tally.density("heads")];
+      output.result({ results, selector: selector.kind, mlpDensity, headDensity, tokensPerSecond }, () => "");
+      output.note(
+        `${prompts.length} together, ${rate(tokensPerSecond)} tokens/s, ${selector.kind}: MLP density of the union ${percent(mlpDensity)}, head density ${percent(headDensity)}`,
+      );
+    } finally {
+      batch.dispose();
+      selector.dispose();
+    }
+  });
+}
+
 async function runGenerate(context: Context, flags: Flags): Promise<void> {
   const { io, output, signal } = context;
-  const prompt = flags.prompt === "-" ? await readStdin(io.stdin) : flags.prompt;
+  const prompts: string[] = [];
+  for (const prompt of flags.prompt) prompts.push(prompt === "-" ? await readStdin(io.stdin) : prompt);
+  if (prompts.length > 1) return runTogether(context, flags, prompts);
+  const prompt = prompts[0]!;
   await withEngine(context, flags, async (engine) => {
     const selector = await chooseSelector(engine, flags, flags.seed);
     let isStarted = false;
@@ -83,13 +126,16 @@ export const generateCommand: CommandSpec<Flags> = {
     ['generate --prompt "The dog" --selector dense --max-tokens 50', "everything computed"],
     ['generate --prompt "The dog" --quality 0.02', "fewer bytes, at 2 % more perplexity"],
     ['generate --prompt "Tom and Mia" --temperature 0.8 --top-p 0.95 --seed 7', "sampled, repeatably"],
+    ['generate --prompt "The dog" --prompt "The cat"', "both at once, each weight row read once for both"],
     ["generate models/stories-4m --prompt - --json < prompt.txt", "from stdin, as JSON"],
   ],
   options: [
     new Option(
       "--prompt <text>",
-      "text to continue; - reads stdin, without its last line break",
-    ).makeOptionMandatory(),
+      "text to continue; - reads stdin, without its last line break; several are decoded together",
+    )
+      .argParser(collect)
+      .makeOptionMandatory(),
     new Option(
       "--max-tokens <n>",
       "tokens to generate at most (default: 128, or what the context leaves)",

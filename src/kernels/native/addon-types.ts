@@ -3,7 +3,7 @@ import type { Dtype } from "../../tensor/dtype.ts";
 import type { Activation } from "../contract.ts";
 
 /** Raised with every change of this file or of native/; a binary with another number is refused. */
-export const surfaceVersion = 1;
+export const surfaceVersion = 2;
 
 /** From the most to the least that a machine may offer. */
 export const instructionSets = ["avx512", "avx2", "neon", "portable"] as const;
@@ -23,15 +23,18 @@ export const opcode = {
   layerNorm: 4,
   product: 5,
   accumulate: 6,
-  attention: 7,
-  unitNorms: 8,
-  selectTopK: 9,
-  selectThreshold: 10,
-  refine: 11,
-  logSoftmax: 12,
-  argmax: 13,
-  mark: 14,
-  startProfile: 15,
+  storeRows: 7,
+  attention: 8,
+  recover: 9,
+  unitNorms: 10,
+  selectTopK: 11,
+  selectThreshold: 12,
+  refine: 13,
+  unite: 14,
+  logSoftmax: 15,
+  argmax: 16,
+  mark: 17,
+  startProfile: 18,
 } as const;
 
 export interface Addon {

@@ -6,14 +6,14 @@ import type { Dtype } from "../../tensor/dtype.ts";
 import { bytesPerElement, hostView } from "../../tensor/dtype.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import { elementCount } from "../../tensor/tensor.ts";
-import type { ActiveSet } from "../contract.ts";
+import type { ActiveSet, Placement } from "../contract.ts";
 import type { Addon, Engine, InstructionSet } from "./addon-types.ts";
 import { dtypeNumber } from "./addon-types.ts";
 import { NativeTensor } from "./tensor.ts";
 
 const capacity = 16384;
 /** No command has more words. */
-const longestCommand = 16;
+const longestCommand = 24;
 const alignment = 64;
 const none = -1;
 
@@ -65,10 +65,24 @@ export class CommandList {
     return this.word(tensor === null ? none : this.own(tensor).id);
   }
 
-  /** Three words: indices, counts, slot. */
+  /** A whole number ≥ 0 of which only the size matters once it is beyond every extent. */
+  size(value: number): this {
+    return this.word(Math.min(value, 2 ** 31 - 1));
+  }
+
+  /** Four words: indices, counts, slot, and 1 if shared. */
   set(set: ActiveSet | null): this {
-    if (set === null) return this.word(none).word(none).word(0);
-    return this.tensor(set.indices).tensor(set.counts).word(set.slot);
+    if (set === null) return this.word(none).word(none).word(0).word(0);
+    return this.tensor(set.indices)
+      .tensor(set.counts)
+      .word(set.slot)
+      .word(set.shared ? 1 : 0);
+  }
+
+  /** Four words: sequences, positions, pages, rows of a page. */
+  placement(placement: Placement): this {
+    const { sequences, positions, pages, pageRows } = placement;
+    return this.tensor(sequences).tensor(positions).tensor(pages).size(pageRows);
   }
 
   end(): void {

@@ -1,5 +1,5 @@
 /** The roof of every memory-bound kernel: how fast this machine reads, measured with the same threads. */
-import type { NativeKernels } from "./native.ts";
+import type { NativeKernels } from "./kernels.ts";
 
 export interface ReadProbe {
   /** Size of the buffer, allocated and freed inside; it should be far larger than the caches. */

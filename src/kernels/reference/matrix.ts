@@ -16,9 +16,10 @@ export function forEachSelected(
     return;
   }
   const indices = intsOf(set.indices);
-  const count = intsOf(set.counts)[set.slot * set.counts.shape[1]! + r]!;
+  const setRow = set.shared ? 0 : r;
+  const count = intsOf(set.counts)[set.slot * set.counts.shape[1]! + setRow]!;
   for (let s = 0; s < count; s++) {
-    const first = indices[r * set.units + s]! * rowsPerUnit;
+    const first = indices[setRow * set.units + s]! * rowsPerUnit;
     for (let j = 0; j < rowsPerUnit; j++) visit(first + j);
   }
 }

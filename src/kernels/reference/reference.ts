@@ -3,6 +3,7 @@ import { type Dtype, type HostArray, hostView } from "../../tensor/dtype.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import * as check from "../checks.ts";
 import type { Kernels, Phase } from "../contract.ts";
+import * as cache from "./cache.ts";
 import * as matrix from "./matrix.ts";
 import * as rowOps from "./rows.ts";
 import * as select from "./select.ts";
@@ -93,7 +94,10 @@ export function openReference(): Kernels {
       matrix.product,
     ),
     accumulate: checked(check.checkAccumulate, matrix.accumulate),
-    attention: checked(check.checkAttention, rowOps.attention),
+    storeRows: checked(check.checkStoreRows, cache.storeRows),
+    attention: checked(check.checkAttention, cache.attention),
+    recover: checked(check.checkRecover, cache.recover),
+    unite: checked(check.checkUnite, select.unite),
     unitNorms: checked(check.checkUnitNorms, select.unitNorms),
     selectTopK: checked(check.checkTopK, select.selectTopK),
     selectThreshold: checked(

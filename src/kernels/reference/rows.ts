@@ -1,7 +1,5 @@
-/** Ops that work on one row at a time: look-ups, copies, norms, softmax, attention. */
+/** Ops that work on one row at a time: look-ups, copies, norms, softmax. */
 import type { Tensor } from "../../tensor/tensor.ts";
-import type { ActiveSet } from "../contract.ts";
-import { forEachSelected } from "./matrix.ts";
 import { floatsOf, intsOf, RowReader } from "./tensor.ts";
 
 export function embedding(out: Tensor, table: Tensor, ids: Tensor, rows: number): void {
@@ -17,13 +15,15 @@ export function embedding(out: Tensor, table: Tensor, ids: Tensor, rows: number)
   }
 }
 
-export function addRows(out: Tensor, table: Tensor, firstRow: number, rows: number): void {
-  const d = out.shape[1]!;
+export function addRows(out: Tensor, table: Tensor, indices: Tensor, offset: number, rows: number): void {
+  const [n, d] = table.shape as [number, number];
   const y = floatsOf(out);
   const reader = new RowReader(table);
   for (let r = 0; r < rows; r++) {
-    const { values, offset } = reader.seek(firstRow + r);
-    for (let c = 0; c < d; c++) y[r * d + c]! += values[offset + c]!;
+    const row = intsOf(indices)[r]! + offset;
+    if (row < 0 || row >= n) throw new RangeError(`addRows: row ${row} is outside the table of ${n} rows`);
+    const { values, offset: start } = reader.seek(row);
+    for (let c = 0; c < d; c++) y[r * d + c]! += values[start + c]!;
   }
 }
 
@@ -69,43 +69,4 @@ export function logSoftmax(out: Tensor, x: Tensor, rows: number): void {
     const logSum = max + Math.log(sum);
     for (let i = 0; i < n; i++) y[start + i] = input[start + i]! - logSum;
   }
-}
-
-export function attention(
-  out: Tensor,
-  q: Tensor,
-  keys: Tensor,
-  values: Tensor,
-  heads: ActiveSet | null,
-  headDim: number,
-  position: number,
-  rows: number,
-): void {
-  const width = q.shape[1]!;
-  const kvWidth = keys.shape[1]!;
-  const headCount = width / headDim;
-  const group = width / kvWidth;
-  const y = floatsOf(out);
-  const [query, k, v] = [floatsOf(q), floatsOf(keys), floatsOf(values)];
-  const weights = new Float64Array(position + rows);
-  for (let r = 0; r < rows; r++)
-    forEachSelected(heads, 1, headCount, r, (head) => {
-      const start = r * width + head * headDim;
-      const kvStart = Math.floor(head / group) * headDim;
-      const visible = position + r + 1;
-      let max = Number.NEGATIVE_INFINITY;
-      for (let t = 0; t < visible; t++) {
-        let dot = 0;
-        for (let i = 0; i < headDim; i++) dot += query[start + i]! * k[t * kvWidth + kvStart + i]!;
-        weights[t] = dot / Math.sqrt(headDim);
-        max = Math.max(max, weights[t]!);
-      }
-      let sum = 0;
-      for (let t = 0; t < visible; t++) sum += weights[t] = Math.exp(weights[t]! - max);
-      for (let i = 0; i < headDim; i++) {
-        let mixed = 0;
-        for (let t = 0; t < visible; t++) mixed += weights[t]! * v[t * kvWidth + kvStart + i]!;
-        y[start + i] = mixed / sum;
-      }
-    });
 }

@@ -47,16 +47,31 @@ export function refine(out: ActiveSet, set: ActiveSet, values: Tensor, rows: num
   const a = floatsOf(values);
   const from = intsOf(set.indices);
   const to = intsOf(out.indices);
-  for (let r = 0; r < rows; r++) {
+  const isPositive = (unit: number, first: number, last: number): boolean => {
+    for (let r = first; r <= last; r++) if (a[r * set.units + unit]! > 0) return true;
+    return false;
+  };
+  const setRows = set.shared ? Math.min(rows, 1) : rows;
+  for (let r = 0; r < setRows; r++) {
     const start = r * set.units;
     const candidates = getCount(set, r);
     let count = 0;
     for (let s = 0; s < candidates; s++) {
       const unit = from[start + s]!;
-      if (a[start + unit]! > 0) to[start + count++] = unit;
+      if (isPositive(unit, r, set.shared ? rows - 1 : r)) to[start + count++] = unit;
     }
     setCount(out, r, count);
   }
+}
+
+export function unite(out: ActiveSet, set: ActiveSet, rows: number): void {
+  const indices = intsOf(set.indices);
+  const units = new Set<number>();
+  for (let r = 0; r < rows; r++)
+    for (let s = 0; s < getCount(set, r); s++) units.add(indices[r * set.units + s]!);
+  const all = [...units].sort((a, b) => a - b);
+  intsOf(out.indices).set(all);
+  setCount(out, 0, all.length);
 }
 
 export function unitNorms(out: Tensor, x: Tensor, rows: number): void {

@@ -1,0 +1,202 @@
+/** The commands on the key/value cache. All places that they touch are checked before any work. */
+#include "work.h"
+
+namespace dejavu {
+namespace {
+
+/** Throws unless the sequence's positions `first` to `last` all have rows in a cache of so many. */
+void checkPages(const Places& places, int64_t sequence, int64_t first, int64_t last, int64_t cacheRows) {
+  need(last / places.pageRows < places.maxPages, "a position is outside the cache: it has no page");
+  const int32_t* pages = places.pages + sequence * places.maxPages;
+  for (int64_t page = first / places.pageRows; page * places.pageRows <= last; page++) {
+    int64_t used = last - page * places.pageRows + 1;
+    if (used > places.pageRows) used = places.pageRows;
+    need(pages[page] >= 0 && pages[page] * places.pageRows + used <= cacheRows, "a page is outside the cache");
+  }
+}
+
+/** Whether row r is the sequence's next position after the row before it. */
+bool follows(const Places& places, int64_t r) {
+  return r > 0 && places.sequences[r] == places.sequences[r - 1] && places.positions[r] == places.positions[r - 1] + 1;
+}
+
+}  // namespace
+
+/** Reads sequences, positions, pages and their rows, and checks what each row says. */
+Places Queue::places(Words& words, int64_t rows) const {
+  const Matrix& sequences = tensor(words.next(), Dtype::i32);
+  const Matrix& positions = tensor(words.next(), Dtype::i32);
+  const Matrix& pages = tensor(words.next(), Dtype::i32);
+  int64_t pageRows = words.count();
+  need(sequences.rows * sequences.columns >= rows, "not enough sequences");
+  need(positions.rows * positions.columns >= rows, "not enough positions");
+  need(pageRows > 0 && pages.columns > 0, "pages without rows");
+  for (int64_t r = 0; r < rows; r++) {
+    need(sequences.integers()[r] >= 0 && sequences.integers()[r] < pages.rows, "a sequence is outside the cache: it has no pages");
+    need(positions.integers()[r] >= 0, "a position is outside the cache: it is negative");
+  }
+  return {sequences.integers(), positions.integers(), pages.integers(), pages.rows, pages.columns, pageRows};
+}
+
+void Queue::storeRows(Words& words) {
+  const Matrix& cache = tensor(words.next(), Dtype::f32);
+  const Matrix& x = tensor(words.next(), Dtype::f32);
+  int64_t rows = words.count();
+  Places places = this->places(words, rows);
+  need(cache.columns == x.columns && x.rows >= rows, "storeRows: the shapes do not match");
+  for (int64_t r = 0; r < rows; r++)
+    checkPages(places, places.sequences[r], places.positions[r], places.positions[r], cache.rows);
+  for (int64_t r = 0; r < rows; r++) {
+    int64_t page = places.pages[places.sequences[r] * places.maxPages + places.positions[r] / places.pageRows];
+    int64_t row = page * places.pageRows + places.positions[r] % places.pageRows;
+    std::memmove(cache.floats() + row * x.columns, x.floats() + r * x.columns,
+                 static_cast<size_t>(x.columns) * sizeof(float));
+  }
+}
+
+void Queue::attention(Words& words) {
+  const Matrix& out = tensor(words.next(), Dtype::f32);
+  const Matrix& q = tensor(words.next(), Dtype::f32);
+  const Matrix& keys = tensor(words.next(), Dtype::f32);
+  const Matrix& values = tensor(words.next(), Dtype::f32);
+  int64_t headDim = words.count();
+  int64_t rows = words.count();
+  Places places = this->places(words, rows);
+  need(headDim > 0 && q.columns % headDim == 0 && keys.columns % headDim == 0, "attention: headDim does not divide");
+  int64_t heads = q.columns / headDim, kvHeads = keys.columns / headDim;
+  need(kvHeads > 0 && heads > 0 && heads % kvHeads == 0, "attention: kvHeads does not divide heads");
+  need(out.columns == q.columns && values.columns == keys.columns, "attention: the shapes do not match");
+  need(out.rows >= rows && q.rows >= rows, "attention: too many rows");
+  Units units = set(words, heads, 1, rows);
+  AttentionJob job{out.floats(), q.floats(), keys.floats(), values.floats(), units,
+                   places,       heads,      kvHeads,       headDim,         rows};
+
+  int64_t most = checkUnits(units, rows), longest = 0, seen = 0;
+  int64_t cacheRows = keys.rows < values.rows ? keys.rows : values.rows;
+  for (int64_t r = 0; r < rows; r++) {
+    // The pages of a row are also those of the next, when that is the position after.
+    if (r + 1 == rows || !follows(places, r + 1))
+      checkPages(places, places.sequences[r], 0, places.positions[r], cacheRows);
+    if (places.positions[r] >= longest) longest = places.positions[r] + 1;
+    seen += places.positions[r] + 1;
+  }
+  if (rows == 0 || most == 0) return;
+  pool_.reserve(static_cast<size_t>(headDim + longest));
+  int64_t bytes = most * seen * headDim * 8;
+  if (bytes >= inlineBytes) return pool_.run(table_.attention, &job, rows * heads);
+  for (int64_t chunk = 0; chunk < rows * heads; chunk++) pool_.runHere(table_.attention, &job, chunk);
+}
+
+void Queue::recover(Words& words) {
+  const Matrix& keys = tensor(words.next(), Dtype::f32);
+  const Matrix& values = tensor(words.next(), Dtype::f32);
+  const Matrix& x = tensor(words.next(), Dtype::f32);
+  const Matrix& keyWeight = weights(words.next());
+  const float* keyBias = vector(words.next(), keys.columns);
+  const Matrix& valueWeight = weights(words.next());
+  const float* valueBias = vector(words.next(), keys.columns);
+  int64_t headDim = words.count();
+  const Matrix& inputs = tensor(words.next(), Dtype::f32);
+  const Matrix& filled = tensor(words.next(), Dtype::i32);
+  int64_t refresh = words.count();
+  const Matrix& counts = tensor(words.next(), Dtype::i32);
+  int64_t slot = words.count(), rows = words.count();
+  Places places = this->places(words, rows);
+  int64_t width = keys.columns, d = x.columns, sequences = places.sequenceCount;
+  need(headDim > 0 && width > 0 && width % headDim == 0, "recover: headDim does not divide");
+  int64_t heads = width / headDim;
+  Units units = set(words, heads, 1, rows);
+  need(values.columns == width && x.rows >= rows, "recover: the shapes do not match");
+  need(keyWeight.rows == width && keyWeight.columns == d, "recover: the keys' weights have the wrong shape");
+  need(valueWeight.rows == width && valueWeight.columns == d, "recover: the values' weights have the wrong shape");
+  need(keyWeight.dtype == valueWeight.dtype, "recover: the weights differ in dtype");
+  need(inputs.rows % sequences == 0 && inputs.columns == d, "recover: the inputs have the wrong shape");
+  int64_t window = inputs.rows / sequences;
+  need(refresh > 0 && refresh <= window, "recover: the refresh exceeds the window");
+  need(filled.rows == sequences && filled.columns == heads, "recover: filled has the wrong shape");
+  need(counts.rows > slot && counts.columns >= rows, "recover: the counts have the wrong shape");
+  checkUnits(units, rows);
+  if (rows == 0) return;
+
+  int64_t cacheRows = keys.rows < values.rows ? keys.rows : values.rows;
+  int64_t most = planRecovery(units, places, filled.integers(), refresh, window, rows, cacheRows);
+  RecoverJob job{{keys.floats(), values.floats()},
+                 {keyWeight.data, valueWeight.data},
+                 {keyBias, valueBias},
+                 x.floats(),
+                 inputs.floats(),
+                 stretches_.data(),
+                 spans_.data(),
+                 static_cast<int64_t>(stretches_.size()),
+                 places,
+                 heads,
+                 headDim,
+                 d,
+                 window,
+                 2};
+  int64_t bytes = headDim * d * bytesOf[static_cast<int>(keyWeight.dtype)];
+  if (bytes < pieceBytes) job.parts = 1;
+  pool_.reserve(panelScratch);
+  Kernel kernel = table_.recover[static_cast<int>(keyWeight.dtype)];
+  int64_t chunks = quotient(most, blockRows) * heads * job.parts;
+  if (bytes * heads * most * 2 >= inlineBytes) pool_.run(kernel, &job, chunks);
+  else
+    for (int64_t chunk = 0; chunk < chunks; chunk++) pool_.runHere(kernel, &job, chunk);
+
+  int32_t* caughtUp = counts.integers() + slot * counts.columns;
+  for (size_t s = 0; s < stretches_.size(); s++) {
+    const Stretch& stretch = stretches_[s];
+    for (int64_t h = 0; h < heads; h++)
+      filled.integers()[stretch.sequence * heads + h] = static_cast<int32_t>(spans_[s * static_cast<size_t>(heads) + static_cast<size_t>(h)].to);
+    for (int64_t i = stretch.rows > window ? stretch.rows - window : 0; i < stretch.rows; i++)
+      std::memcpy(inputs.floats() + (stretch.sequence * window + (stretch.position + i) % window) * d,
+                  x.floats() + (stretch.row + i) * d, static_cast<size_t>(d) * sizeof(float));
+    for (int64_t r = stretch.row; r < stretch.row + stretch.rows; r++) caughtUp[r] = caught_[static_cast<size_t>(r)];
+  }
+}
+
+/**
+ * What a head computes of a sequence: the positions from `filled` to that of the last row that selects it, in one go, for
+ * inputs of the rows' own positions are taken from x, and the kept ones, of those before, are replaced only at the end.
+ * Throws where the reference would read an input that is no longer, or not yet, there. Returns the most of any head.
+ */
+int64_t Queue::planRecovery(const Units& units, const Places& places, const int32_t* filled, int64_t refresh,
+                            int64_t window, int64_t rows, int64_t cacheRows) {
+  int64_t heads = units.units;
+  stretches_.clear();
+  spans_.clear();
+  total_.assign(static_cast<size_t>(heads), 0);
+  caught_.assign(static_cast<size_t>(rows), 0);
+  for (int64_t r = 0; r < rows; r++) {
+    int64_t sequence = places.sequences[r], position = places.positions[r];
+    if (!follows(places, r)) {
+      for (const Stretch& other : stretches_)
+        need(other.sequence != sequence, "recover: a sequence's rows do not follow each other");
+      stretches_.push_back({sequence, r, position, 0});
+      for (int64_t h = 0; h < heads; h++)
+        spans_.push_back({filled[sequence * heads + h], filled[sequence * heads + h]});
+    }
+    stretches_.back().rows++;
+    Span* spans = spans_.data() + spans_.size() - heads;
+    int64_t lowest = position;
+    bool all = !units.indices || (position + 1) % refresh == 0;
+    int64_t setRow = units.shared ? 0 : r, count = all ? heads : units.counts[setRow];
+    for (int64_t i = 0; i < count; i++) {
+      int64_t h = all ? i : units.indices[setRow * heads + i];
+      int64_t from = spans[h].to;
+      need(from >= 0, "recover: a head is filled below zero");
+      if (from > position) continue;  // an earlier call got further than this row
+      caught_[static_cast<size_t>(r)]++;
+      need(position - from < window, "recover: a head's inputs have left the window");
+      if (from < lowest) lowest = from;
+      total_[static_cast<size_t>(h)] += position + 1 - from;
+      spans[h].to = position + 1;
+    }
+    checkPages(places, sequence, lowest, position, cacheRows);
+  }
+  int64_t most = 0;
+  for (int64_t total : total_) most = total > most ? total : most;
+  return most;
+}
+
+}  // namespace dejavu

@@ -1,0 +1,62 @@
+/** What the conformance suite says all its cases with: the backend under test beside its judge, and draws of sizes. */
+import fc from "fast-check";
+import { afterAll, beforeAll, expect, it } from "vitest";
+import type { Kernels } from "../../src/kernels/contract.ts";
+import type { FloatDtype } from "../../src/tensor/dtype.ts";
+import { expectClose, type Filling, play, type Scenario } from "./lab.ts";
+
+/** Sizes that no vector width divides, and those just beside one. */
+export const size = fc.constantFrom(1, 3, 7, 17, 31, 63, 65, 193);
+export const smallSize = fc.constantFrom(1, 3, 7, 17, 65);
+export const rowCount = fc.constantFrom(0, 1, 2, 5, 33);
+export const dtype = fc.constantFrom<FloatDtype>("f32", "f16", "bf16");
+export const seed = fc.integer({ min: 1, max: 2 ** 30 });
+export const filling = fc.constantFrom<Filling>("none", "empty", "full", "random");
+export const types: readonly FloatDtype[] = ["f32", "f16", "bf16"];
+
+/** To be made within a `describe`: it opens both backends before the tests and disposes of them after. */
+export class Subject {
+  readonly open: (threads?: number) => Kernels;
+  readonly tolerance: number;
+  #kernels: Kernels | null = null;
+  #judge: Kernels | null = null;
+
+  constructor(open: (threads?: number) => Kernels, judge: () => Kernels, tolerance: number) {
+    this.open = open;
+    this.tolerance = tolerance;
+    beforeAll(() => {
+      this.#kernels = open();
+      this.#judge = judge();
+    });
+    afterAll(() => {
+      this.#kernels?.dispose();
+      this.#judge?.dispose();
+    });
+  }
+
+  get kernels(): Kernels {
+    return this.#kernels!;
+  }
+
+  /** What a scenario gives here is close to what the judge says. */
+  readonly agree = async (seedValue: number, scenario: Scenario<number[]>): Promise<void> => {
+    const actual = await play(this.kernels, seedValue, scenario);
+    expectClose(actual, await play(this.#judge!, seedValue, scenario), this.tolerance);
+  };
+
+  readonly agreeExactly = async <T>(seedValue: number, scenario: Scenario<T>): Promise<T> => {
+    const actual = await play(this.kernels, seedValue, scenario);
+    expect(actual).toEqual(await play(this.#judge!, seedValue, scenario));
+    return actual;
+  };
+
+  /** One property per op: `body` is run for many draws from the arbitraries. */
+  readonly property = <A extends [unknown, ...unknown[]]>(
+    title: string,
+    draws: { [K in keyof A]: fc.Arbitrary<A[K]> },
+    body: (...values: A) => Promise<void>,
+    numRuns = 60,
+  ): void => {
+    it(title, () => fc.assert(fc.asyncProperty(...draws, body), { numRuns, seed: 20 }));
+  };
+}
