@@ -7,6 +7,7 @@ import { readCorpus } from "../../src/eval/documents.ts";
 import { score } from "../../src/eval/score.ts";
 import { type Engine, load } from "../../src/load.ts";
 import { denseSelector } from "../../src/sparsity/dense.ts";
+import { observe } from "../../src/study/observe.ts";
 import { ChartsUnavailableError, openRenderer } from "../../src/study/render.ts";
 import { curveKinds, curveUnits, type Numbers, type Report, reportSchema } from "../../src/study/schema.ts";
 import { sectionsOf } from "../../src/study/sections/index.ts";
@@ -120,6 +121,17 @@ describe("a study with a bundle", () => {
     const { activeNeuronShare } = await score(engine, documents, denseSelector);
     for (const { layer, mean } of report.observation.sparsity)
       expect(mean).toBeCloseTo(activeNeuronShare[layer]!, 9);
+  });
+
+  it("reads the sets that a predictor chose: the oracle's are the true ones, in every layer and batch", async () => {
+    const { documents } = await readCorpus([text], engine.tokenizer, { maxDocuments: 8, maxLength: 64 });
+    const oracle = await engine.selector("oracle");
+    const settings = studySettings(base, engine.model.shape);
+    const { union } = await observe(engine, documents, { settings, predicted: oracle, onProgress: () => {} });
+    expect(union.map(({ batch }) => batch)).toEqual([1, 2, 4, 8]);
+    for (const batch of union)
+      for (const { true: own, predicted } of [batch, ...batch.layers]) expect(predicted).toBe(own);
+    oracle.dispose();
   });
 
   it("draws all charts, each with its finding, its values and its own file", () => {
