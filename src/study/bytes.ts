@@ -10,13 +10,13 @@ export function bytesByPart(
   sparsity: readonly LayerSparsity[],
   predictors: Scored | null,
 ): Bytes {
-  const { always, perHead, perNeuron, perActive } = model.weightBytes;
+  const { always, perHead, perRecovered, perNeuron, perActive } = model.weightBytes;
   const { layers, heads, ffnDim } = model.shape;
-  const allHeads = layers * heads * perHead;
   const dense: BytesByPart = {
     fc1: layers * ffnDim * perNeuron,
     fc2: layers * ffnDim * perActive,
-    headProjections: allHeads,
+    headProjections: layers * heads * perHead,
+    keyValues: layers * heads * perRecovered,
     predictors: 0,
     always,
   };
@@ -28,10 +28,13 @@ export function bytesByPart(
 function touchedParts({ weightBytes, shape }: Model, { layers, bytes }: Scored): BytesByPart {
   const { always, perHead, perNeuron } = weightBytes;
   const fc1 = sum(layers.map(({ mlp }) => mlp.density * shape.ffnDim * perNeuron));
+  const headProjections = sum(layers.map(({ heads }) => heads.density * shape.heads * perHead));
   return {
     fc1,
     fc2: bytes.mlpTouched - bytes.neuronPredictors - fc1,
-    headProjections: sum(layers.map(({ heads }) => heads.density * shape.heads * perHead)),
+    headProjections,
+    // All of them, or those of the heads that caught up, as the bundle's policy has it.
+    keyValues: bytes.touched - always - bytes.mlpTouched - bytes.headPredictors - headProjections,
     predictors: bytes.neuronPredictors + bytes.headPredictors,
     always,
   };

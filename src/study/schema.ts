@@ -121,11 +121,12 @@ export const speed = z.strictObject({
   speedup: spread.nullable(),
 });
 
-export const byteParts = ["fc1", "fc2", "headProjections", "predictors", "always"] as const;
+export const byteParts = ["fc1", "fc2", "headProjections", "keyValues", "predictors", "always"] as const;
 const bytesByPart = z.strictObject({
   fc1: z.number(),
   fc2: z.number(),
   headProjections: z.number(),
+  keyValues: z.number(),
   predictors: z.number(),
   always: z.number(),
 });

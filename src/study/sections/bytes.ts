@@ -6,11 +6,12 @@ const partNames: Record<keyof BytesByPart, string> = {
   fc1: "fc1",
   fc2: "fc2",
   headProjections: "q and output projections",
+  keyValues: "k and v projections",
   predictors: "predictors",
   always: "always read",
 };
 const parts = Object.keys(partNames) as (keyof BytesByPart)[];
-const palette = [colours.blue, colours.sky, colours.orange, colours.vermilion, colours.grey];
+const palette = [colours.blue, colours.sky, colours.orange, colours.purple, colours.vermilion, colours.grey];
 
 const total = (bytes: BytesByPart): number => parts.reduce((sum, part) => sum + bytes[part], 0);
 const mlp = ({ fc1, fc2, predictors }: BytesByPart): number => fc1 + fc2 + predictors;
@@ -67,7 +68,7 @@ function bytesChart(bytes: Numbers["bytes"]): Chart {
 
 function bytesSentences({ dense, touched, trueSets }: Numbers["bytes"]): string[] {
   const floor = `Known for nothing, the true sets would bring the MLP to ${percent(mlp(trueSets) / mlp(dense))} of its bytes and a token to ${percent(total(trueSets) / total(dense))}: no choice of neurons without loss reads less.`;
-  const fixed = `${percent(dense.always / total(dense))} of a dense token's bytes are read whatever is chosen: keys, values, norms, biases and the output layer. They bound what sparsity can save.`;
+  const fixed = `${percent(dense.always / total(dense))} of a dense token's bytes are read whatever is chosen: norms, biases, embedding rows and the output layer. They bound what sparsity can save.`;
   if (touched === null) return [floor, fixed];
   const most = largest(parts, (part) => touched[part]);
   return [
@@ -82,7 +83,7 @@ export function bytesSection({ bytes }: Numbers): Section {
     id: "bytes",
     title: "Bytes of weights per token",
     method:
-      "fc1 is read for the chosen neurons, fc2 for those of them that come out of the ReLU above zero. “Always read” are keys, values, norms, biases, embedding rows and the output layer.",
+      "fc1 is read for the chosen neurons, fc2 for those of them that come out of the ReLU above zero. Keys and values of all heads are computed, unless the bundle recovers those of skipped heads later. “Always read” are norms, biases, embedding rows and the output layer.",
     sentences: bytesSentences(bytes),
     charts: [bytesChart(bytes)],
   };
