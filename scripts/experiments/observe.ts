@@ -10,6 +10,7 @@ import type { Tensor } from "../../src/tensor/tensor.ts";
 export interface Observed {
   readonly beforeAttention: readonly Uint16Array[]; // x: the residual that enters the block
   readonly beforeMlp: readonly Uint16Array[]; // y: the residual after the block's attention
+  readonly attended: readonly Uint16Array[]; // the heads' outputs before the output projection
   readonly activation: ReadonlyMap<number, Uint16Array>; // of the layers asked for
 }
 
@@ -22,6 +23,7 @@ class Observer implements Selector {
   readonly attention = denseKv;
   readonly before: Tensor[];
   readonly between: Tensor[];
+  readonly attended: Tensor[];
   readonly activation: Tensor[];
   readonly #engine: Engine;
 
@@ -29,7 +31,8 @@ class Observer implements Selector {
     const { layers, hiddenSize, ffnDim } = engine.model.shape;
     const make = (width: number) =>
       Array.from({ length: layers }, () => engine.kernels.allocate("f32", [blockRows, width]));
-    [this.before, this.between, this.activation] = [make(hiddenSize), make(hiddenSize), make(ffnDim)];
+    [this.before, this.between, this.attended] = [make(hiddenSize), make(hiddenSize), make(hiddenSize)];
+    this.activation = make(ffnDim);
     this.#engine = engine;
   }
 
@@ -41,12 +44,14 @@ class Observer implements Selector {
   neurons(block: BlockView) {
     const { kernels } = this.#engine;
     kernels.copyRows(this.between[block.layer]!, 0, residualOf(block), 0, block.rows);
+    const { attended } = (block as Block).buffers;
+    kernels.copyRows(this.attended[block.layer]!, 0, attended, 0, block.rows);
     kernels.copyRows(this.activation[block.layer]!, 0, block.activations(), 0, block.rows);
     return null;
   }
 
   dispose(): void {
-    for (const tensor of [...this.before, ...this.between, ...this.activation])
+    for (const tensor of [...this.before, ...this.between, ...this.attended, ...this.activation])
       this.#engine.kernels.free(tensor);
   }
 }
@@ -64,6 +69,7 @@ export async function observe(
   const observed = {
     beforeAttention: make(),
     beforeMlp: make(),
+    attended: make(),
     activation: new Map(layers.map((layer) => [layer, new Uint16Array(total * n)])),
   };
   const observer = new Observer(engine);
@@ -79,6 +85,7 @@ export async function observe(
       for (let layer = 0; layer < all; layer++) {
         await keep(observer.before[layer]!, observed.beforeAttention[layer]!, d, done + start, rows);
         await keep(observer.between[layer]!, observed.beforeMlp[layer]!, d, done + start, rows);
+        await keep(observer.attended[layer]!, observed.attended[layer]!, d, done + start, rows);
         const activation = observed.activation.get(layer);
         if (activation) await keep(observer.activation[layer]!, activation, n, done + start, rows);
       }

@@ -136,7 +136,7 @@ export function reporter(
     const began = performance.now();
     const row = await cells(bench, unit, densities, make);
     rows.push([name, parameters === null ? "–" : `${Math.round(parameters / 1000)} k`, ...row]);
-    console.error(`${name}: ${((performance.now() - began) / 1000).toFixed(0)} s`);
+    console.error(`${name}: ${row.join(", ")}; ${((performance.now() - began) / 1000).toFixed(0)} s`);
   };
 }
 

@@ -1,7 +1,9 @@
 /** What a predictor for all blocks learns: per row, the units' worth in many layers side by side. */
 import { f16ToNumber, numberToF16 } from "../../src/tensor/dtype.ts";
 import type { Rows } from "../../src/train/rows.ts";
+import { readMatrix } from "../../src/train/shadow/host-weights.ts";
 import { importances } from "../../src/train/shadow/importance.ts";
+import { openWeights } from "../../src/weights/index.ts";
 import type { Workbench } from "./workbench.ts";
 
 /** Importances of all captured rows as binary16 bits [rows, layers · units], each row and layer scaled to a maximum of 1. */
@@ -87,4 +89,33 @@ export async function joined(
   const perLayer: Rows[] = [];
   for (const layer of layers) perLayer.push(await bench.rows(layer, "mlp-input"));
   return { ...shared, value: (row, u) => perLayer[Math.floor(u / width)]!.value(row, u % width) };
+}
+
+/** A head's worth without a gradient: the norm of what it adds to the residual, ‖Wo[:, head] · output‖. */
+export async function writtenNorms(bench: Workbench, base: Rows, layer: number): Promise<Rows> {
+  const { heads, headDim, hiddenSize: d } = bench.engine.model.shape;
+  const weights = await openWeights(bench.engine.folder);
+  const output = await readMatrix(weights, `model.decoder.layers.${layer}.self_attn.out_proj.weight`);
+  await weights.close();
+  // ‖W·c‖² = cᵀ·(Wᵀ·W)·c: one small matrix per head instead of a product per row.
+  const gram = new Float32Array(heads * headDim * headDim);
+  for (let o = 0; o < d; o++)
+    for (let i = 0; i < d; i++)
+      for (let j = 0; j < headDim; j++) {
+        const head = Math.floor(i / headDim);
+        gram[i * headDim + j]! += output[o * d + i]! * output[o * d + head * headDim + j]!;
+      }
+  const attended = bench.observed.attended[layer]!;
+  const rows = attended.length / d;
+  const norms = new Float32Array(rows * heads);
+  for (let row = 0; row < rows; row++)
+    for (let i = 0; i < d; i++) {
+      const head = Math.floor(i / headDim);
+      let sum = 0;
+      for (let j = 0; j < headDim; j++)
+        sum += gram[i * headDim + j]! * widened[attended[row * d + head * headDim + j]!]!;
+      norms[row * heads + head]! += sum * widened[attended[row * d + i]!]!;
+    }
+  const roots = norms.map((square) => Math.sqrt(Math.max(0, square)));
+  return { ...base, units: heads, value: (row, head) => roots[row * heads + head]! };
 }

@@ -2,7 +2,7 @@
  * One predictor for all blocks, trained on |gradient · activation| (ShadowLLM), against a predictor per layer
  * (docs/decisions/0007-one-predictor-for-all-blocks.md). Prints Markdown. An experiment: bundles hold nothing of it.
  *
- *   npx tsx scripts/experiments/shadow.ts --text FILE [--check FILE] [--rows N] [--hidden 256] [--only neurons,heads]
+ *   npx tsx scripts/experiments/shadow.ts --text FILE [--check FILE] [--rows N] [--hidden 256] [--only neurons,heads,written]
  */
 import { parseArgs } from "node:util";
 import { oracleScorer } from "../../src/sparsity/oracle.ts";
@@ -12,7 +12,7 @@ import { regressHeads } from "../../src/train/head-regression.ts";
 import { loadRows } from "../../src/train/rows.ts";
 import { printTable } from "./markdown.ts";
 import { reporter, reportOne, reportPerLayer, staticOf, train } from "./shadow-runs.ts";
-import { collect, type Importances, joined } from "./shadow-targets.ts";
+import { collect, type Importances, joined, writtenNorms } from "./shadow-targets.ts";
 import { defaults, trainVariant } from "./train-variant.ts";
 import { openWorkbench, type Workbench } from "./workbench.ts";
 
@@ -23,7 +23,7 @@ const { values } = parseArgs({
     rows: { type: "string", default: "12000" },
     documents: { type: "string", default: "24" },
     hidden: { type: "string", default: "256" },
-    only: { type: "string", default: "neurons,heads" },
+    only: { type: "string", default: "neurons,heads,written" },
   },
 });
 if (values.text === undefined) throw new Error("--text FILE is needed");
@@ -32,8 +32,9 @@ const perLayerRank = 32;
 /** Hidden width at which the one predictor has about as many weights as seven of rank 32. */
 const narrow = 40;
 
+/** One scorer for every density: a selector may not dispose of it; the bench's kernels end with the program. */
 const fixed = (bench: Workbench, kind: SelectorKind, scorer: Scorer) => (policy: Policy) =>
-  new ScoredSelector(kind, bench.engine.kernels, scorer, policy);
+  new ScoredSelector(kind, bench.engine.kernels, { ...scorer, dispose() {} }, policy);
 
 async function neurons(bench: Workbench, found: Importances) {
   const densities = [0.1, 0.2, 0.3];
@@ -53,11 +54,10 @@ async function neurons(bench: Workbench, found: Importances) {
     const target = await joined(bench, base, found, "neurons", "importance", [layer]);
     return train(bench, target, perLayerRank, "importance", "none");
   });
-  const one = (name: string, hidden: number, target: "importance" | "root" | "active") =>
+  const one = (name: string, hidden: number, target: "importance" | "active") =>
     reportOne(bench, report, found, "neurons", `one: ${name}, hidden ${hidden}`, hidden, target);
   await one("importance (ShadowLLM)", narrow, "importance");
   await one("importance (ShadowLLM)", wide, "importance");
-  await one("root of importance", wide, "root");
   await one("active", wide, "active");
   const statics = async (name: string, target: "importance" | "active") =>
     report(
@@ -80,6 +80,13 @@ async function neurons(bench: Workbench, found: Importances) {
   ];
   printTable("Neurons, top-k at equal density", header, rows);
 }
+
+const headHeader = [
+  "heads of layers 1–7 by",
+  "weights",
+  "5 of 6: perplexity (KL)",
+  "4 of 6: perplexity (KL)",
+];
 
 async function heads(bench: Workbench, found: Importances) {
   const count = bench.engine.model.shape.heads;
@@ -104,8 +111,26 @@ async function heads(bench: Workbench, found: Importances) {
   await report("static: mean norm", null, fixed(bench, "static", await staticOf(bench, "heads", norms)));
   const byImportance = await staticOf(bench, "heads", important);
   await report("static: mean importance", null, fixed(bench, "static", byImportance));
-  const header = ["heads of layers 1–7 by", "weights", "5 of 6: perplexity (KL)", "4 of 6: perplexity (KL)"];
-  printTable("Heads, top-k at equal density", header, rows);
+  printTable("Heads, top-k at equal density", headHeader, rows);
+}
+
+/** Whether the gradient is needed, or the length of what a head adds says as much. */
+async function written(bench: Workbench) {
+  const count = bench.engine.model.shape.heads;
+  const { sha256 } = await bench.engine.identity();
+  const rows: string[][] = [];
+  const report = reporter(bench, "heads", [5 / 6, 4 / 6], rows);
+  const norms = (layer: number) => loadRows(bench.folder, layer, "heads", count, "attention-input", sha256);
+  await reportPerLayer(
+    bench,
+    report,
+    "heads",
+    "per layer: norm of what is added, by regression",
+    async (layer) => regressHeads(bench.engine.kernels, await writtenNorms(bench, await norms(layer), layer)),
+  );
+  const scorer = await staticOf(bench, "heads", async (l) => writtenNorms(bench, await norms(l), l));
+  await report("static: mean norm of what is added", null, fixed(bench, "static", scorer));
+  printTable("Heads by what they add to the residual", headHeader, rows);
 }
 
 const bench = await openWorkbench({
@@ -116,12 +141,12 @@ const bench = await openWorkbench({
   checkDocuments: Number(values.documents),
 });
 try {
-  const began = performance.now();
-  const found = await collect(bench);
-  console.error(`gradients: ${((performance.now() - began) / 1000).toFixed(0)} s`);
+  let collected: Promise<Importances> | undefined;
+  const found = () => (collected ??= collect(bench));
   const sections: Record<string, () => Promise<void>> = {
-    neurons: () => neurons(bench, found),
-    heads: () => heads(bench, found),
+    neurons: async () => neurons(bench, await found()),
+    heads: async () => heads(bench, await found()),
+    written: () => written(bench),
   };
   for (const name of values.only.split(",")) await sections[name]!();
 } finally {
