@@ -11,6 +11,15 @@ const loss = z.strictObject({
   kl: z.number(),
 });
 
+type Loss = z.infer<typeof loss>;
+
+/**
+ * What a loss counts as against a budget: the perplexity increase on the text, or the one to be expected on text that the
+ * dense model itself would write, which is what divergence says, if that is more. Luck with the text does not count.
+ */
+export const lossAgainstBudget = ({ perplexityIncrease, kl }: Loss): number =>
+  Math.max(perplexityIncrease, Math.expm1(kl));
+
 /** Bytes of weights that a token reads, the predictors' included; measured on the calibrated half. */
 const touched = { bytesPerToken: z.number(), mlpBytesPerToken: z.number() };
 
@@ -22,7 +31,7 @@ export const curvePoint = z.strictObject({
   /** On the half that the search looked at, and on the half that it did not. */
   calibrated: loss,
   reported: loss,
-  /** The quality that this point may be picked for: no better than either half, nor than a denser point. */
+  /** What the point may be picked for: the loss against a budget, no less than on either half or of a denser point. */
   quality: z.number().min(0),
 });
 export type CurvePoint = z.infer<typeof curvePoint>;

@@ -42,9 +42,18 @@ const theme = {
     gridColor: "#e8e8e8",
     domainColor: "#999",
     tickColor: "#999",
+    labelLimit: 300,
   },
   axisX: { grid: false },
-  legend: { orient: "top", labelFontSize: 11.5, labelLimit: 400, symbolSize: 70, offset: 6 },
+  // Symbols have no outline, which the lines' dashes would fray.
+  legend: {
+    orient: "top",
+    labelFontSize: 11.5,
+    labelLimit: 0,
+    symbolSize: 70,
+    symbolStrokeWidth: 0,
+    offset: 6,
+  },
   line: { strokeWidth: 1.8 },
 };
 
@@ -90,7 +99,8 @@ export async function openRenderer(
   return {
     async svg({ spec, title }, hasTitle) {
       const config = { ...theme, ...(spec["config"] as object | undefined) };
-      const whole = { ...spec, config, ...(hasTitle && { title: wrap(title) }), padding: 8 };
+      // A copy: vega marks the values that it is given.
+      const whole = { ...structuredClone(spec), config, ...(hasTitle && { title: wrap(title) }), padding: 8 };
       const view = new vega.View(vega.parse(vegaLite.compile(whole).spec), { renderer: "none" });
       try {
         return await view.toSVG();

@@ -47,6 +47,12 @@ export const series = (names: readonly string[], palette: readonly string[]) => 
   scale: { domain: [...names], range: [...palette] },
 });
 
+/** Dashes and shapes beside the colours. */
+export const printable = (names: readonly string[]) => ({
+  strokeDash: { field: "series", type: "nominal", sort: [...names], title: null },
+  shape: { field: "series", type: "nominal", sort: [...names], title: null },
+});
+
 export const layerAxis = {
   field: "layer",
   type: "ordinal",
@@ -79,7 +85,6 @@ export const layerLines = (
     x: layerAxis,
     y,
     color: series(names, palette),
-    strokeDash: { field: "series", type: "nominal", sort: [...names], title: null },
-    shape: { field: "series", type: "nominal", sort: [...names], title: null },
+    ...printable(names),
   },
 });

@@ -45,7 +45,7 @@ export function studySettings(
     documents: scored,
     observedDocuments: Math.max(scored, batchSizes.at(-1)!),
     observedLength: quick ? 64 : 256,
-    mlpDensities: quick ? [0.05, 0.1, 0.2, 0.3, 0.5] : [0.02, 0.05, 0.1, 0.2, 0.3, 0.5],
+    mlpDensities: quick ? [0.05, 0.1, 0.2, 0.3, 0.5] : [0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7],
     headCounts: headGrid(shape.heads),
     batchSizes,
     draws: quick ? 8 : 64,

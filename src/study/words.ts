@@ -1,5 +1,8 @@
 /** Numbers and lists as people read them in a sentence. */
 
+/** Between a number and its unit, which no line break may part. */
+const space = "\u00a0";
+
 const grouped = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
 
 export const count = (value: number): string => grouped.format(value);
@@ -13,29 +16,32 @@ function hundredths(value: number): string {
 
 /** 0.038 → 3.8 % */
 export const percent = (share: number): string => {
-  if (share === 0) return "0 %";
-  return `${share < 0 ? "−" : ""}${hundredths(share)} %`;
+  if (share === 0) return `0${space}%`;
+  return `${share < 0 ? "−" : ""}${hundredths(share)}${space}%`;
 };
 
 /** 0.038 → +3.8 % */
 export const change = (share: number): string => {
   const text = hundredths(share);
-  if (Number(text) === 0) return "±0 %";
+  if (Number(text) === 0) return `±0${space}%`;
   return `${share < 0 ? "−" : "+"}${text} %`;
 };
 
 export const megabytes = (bytes: number): string =>
-  bytes >= 1e10 ? `${(bytes / 1e9).toFixed(1)} GB` : `${(bytes / 1e6).toFixed(2)} MB`;
+  bytes >= 1e10 ? `${(bytes / 1e9).toFixed(1)}${space}GB` : `${(bytes / 1e6).toFixed(2)}${space}MB`;
 
 export const microseconds = (seconds: number): string => {
   const micro = seconds * 1e6;
-  return `${micro >= 100 ? count(micro) : micro.toFixed(1)} µs`;
+  return `${micro >= 100 ? count(micro) : micro.toFixed(1)}${space}µs`;
 };
 
 export const rate = (value: number): string => (value >= 100 ? count(value) : value.toFixed(1));
 export const times = (value: number): string => `${value.toFixed(2)}×`;
 export const perplexity = (value: number): string => (value < 1000 ? value.toFixed(3) : count(value));
 export const nats = (value: number): string => value.toPrecision(3);
+
+/** As text that is searched and compared: with ordinary spaces. */
+export const ordinary = (text: string): string => text.replaceAll(space, " ");
 
 /** a, b and c */
 export function list(parts: readonly string[]): string {

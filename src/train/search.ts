@@ -1,11 +1,11 @@
 /**
  * The search for a trade-off curve (decision 5). Each way to run each layer is measured alone, all else dense; the path
  * of most bytes saved per divergence spent is the curve; stops on it are measured jointly. Divergence ranks, because a
- * step that lowers perplexity by luck would always look cheap; perplexity, which the budget is about, decides how far to go.
+ * step that lowers perplexity by luck would always look cheap; perplexity and divergence decide how far to go.
  */
 import type { Score } from "../eval/score.ts";
 import type { Engine } from "../load.ts";
-import type { CurvePoint, SearchRecord } from "../sparsity/curve.ts";
+import { type CurvePoint, lossAgainstBudget, type SearchRecord } from "../sparsity/curve.ts";
 import { densityPolicy, type LayerPolicy, type Policy, uniformPolicy } from "../sparsity/policy.ts";
 import { recallOfOne } from "./calibrate-heads.ts";
 import type { Halves } from "./held-out.ts";
@@ -123,7 +123,7 @@ async function calibrateStops(
   const lossAt = async (stop: number): Promise<number> => {
     const trial = await trials.run(path.policy(stop), halves.calibrated);
     measured.set(stop, trial);
-    return trial.perplexityIncrease;
+    return lossAgainstBudget(trial);
   };
   const stops = spacedStops(path.losses, leastLoss, stopRatio);
   for (const [i, stop] of stops.entries()) {
@@ -131,7 +131,7 @@ async function calibrateStops(
     report((i + 1) / (stops.length + 1));
   }
   const known = [...measured.keys()];
-  const beyond = known.find((stop) => measured.get(stop)!.perplexityIncrease > budget) ?? known.at(-1);
+  const beyond = known.find((stop) => lossAgainstBudget(measured.get(stop)!) > budget) ?? known.at(-1);
   if (beyond !== undefined)
     await lastWithin(known.filter((stop) => stop < beyond).at(-1) ?? 0, beyond, budget, lossAt);
   return measured;
@@ -186,7 +186,7 @@ export async function bestUniform(
     report(found.size / 8);
     const trial = await trials.run(policyOf(100 - down), halves.calibrated);
     found.set(down, trial);
-    return trial.perplexityIncrease;
+    return lossAgainstBudget(trial);
   });
   const trial = found.get(index);
   if (trial === undefined) {

@@ -1,4 +1,5 @@
 /** Which layer to make sparser next: a knapsack with several choices per item, and the path of its best solutions. */
+import { lossAgainstBudget } from "../sparsity/curve.ts";
 
 /** One way to run one kind of unit in one layer. */
 export interface Choice {
@@ -92,8 +93,8 @@ export async function lastWithin(
 
 export interface Measured {
   readonly bytesPerToken: number;
-  readonly calibrated: { readonly perplexityIncrease: number };
-  readonly reported: { readonly perplexityIncrease: number };
+  readonly calibrated: { readonly perplexityIncrease: number; readonly kl: number };
+  readonly reported: { readonly perplexityIncrease: number; readonly kl: number };
 }
 
 /**
@@ -107,7 +108,7 @@ export function claimQualities<T extends Measured>(stops: readonly T[]): (T & { 
   const kept: (T & { quality: number })[] = [];
   for (const stop of stops) {
     const { calibrated, reported, bytesPerToken } = stop;
-    quality = Math.max(quality, calibrated.perplexityIncrease, reported.perplexityIncrease);
+    quality = Math.max(quality, lossAgainstBudget(calibrated), lossAgainstBudget(reported));
     if (bytesPerToken >= fewest) continue;
     fewest = bytesPerToken;
     if (kept.at(-1)?.quality === quality) kept.pop();

@@ -43,6 +43,21 @@ describe("mistakes in use", () => {
       ["eval", "--compare", "0.1", "--selector", "static"],
       /'--compare <densities>' cannot be used with option '--selector <kind>'/,
     ],
+    [
+      "a budget beside a recall",
+      ["prepare", "--text", "a", "--max-perplexity-increase", "0.01", "--recall", "0.9"],
+      /'--max-perplexity-increase <share>' cannot be used with option '--recall <share>'/,
+    ],
+    [
+      "a quality of the dense model",
+      ["eval", "--selector", "dense", "--quality", "0.01"],
+      /--quality 0\.01 says nothing to the dense selector/,
+    ],
+    [
+      "a quality beside a density",
+      ["eval", "--selector", "predicted", "--quality", "0.01", "--mlp-density", "0.1"],
+      /quality 0\.01 picks a policy/,
+    ],
     ["--heads alone", ["eval", "--heads"], /--heads .*--compare/],
     [
       "an unknown selector",

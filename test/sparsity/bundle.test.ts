@@ -113,6 +113,34 @@ const refusals: [string, (parts: BundleParts) => void, RegExp][] = [
     ({ metadata }) => Object.assign(metadata.policy.heads[1]!, { k: 3 }),
     /3 of 2 heads/,
   ],
+  [
+    "a point of the curve for fewer layers",
+    ({ metadata }) => metadata.curve[1]!.policy.neurons.pop(),
+    /1 entries for neurons/,
+  ],
+  [
+    "densities of a point for more layers",
+    ({ metadata }) => metadata.curve[0]!.densities.heads.push(1),
+    /3 entries for heads/,
+  ],
+  [
+    "a point of the curve that asks for too much",
+    ({ metadata }) => Object.assign(metadata.curve[1]!.policy.neurons[1]!, { k: 7 }),
+    /7 of 6 neurons/,
+  ],
+  [
+    "a point of the curve that needs a predictor that is not there",
+    (parts) => {
+      parts.metadata.curve[1]!.policy.heads[0] = { kind: "topK", k: 1 };
+      parts.tensors.splice(parts.tensors.indexOf(find(parts, "heads.0.up")), 1);
+    },
+    /"heads\.0\.up" is missing/,
+  ],
+  [
+    "a point of the curve better than dense",
+    ({ metadata }) => Object.assign(metadata.curve[0]!, { quality: -0.01 }),
+    /curve\.0\.quality/,
+  ],
   ["k = 0", ({ metadata }) => Object.assign(metadata.policy.neurons[1]!, { k: 0 }), /policy\.neurons\.1\.k/],
   [
     "a threshold that is no number",

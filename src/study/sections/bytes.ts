@@ -41,7 +41,6 @@ function bytesChart(bytes: Numbers["bytes"]): Chart {
           type: "nominal",
           sort: all.map(([side]) => side),
           title: null,
-          axis: { labelLimit: 240 },
         },
         x: { field: "mega", type: "quantitative", title: "MB of weights read per token", stack: "zero" },
         color: {

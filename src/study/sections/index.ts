@@ -1,6 +1,7 @@
 /** The sections of a report, in the order of its pages. */
 import type { Numbers } from "../schema.ts";
 import type { Section } from "../section.ts";
+import { ordinary } from "../words.ts";
 import { bytesSection } from "./bytes.ts";
 import { predictorsSection } from "./predictors.ts";
 import { qualitySection } from "./quality.ts";
@@ -25,5 +26,8 @@ export const sectionsOf = (numbers: Numbers): Section[] => sections.map((make) =
 /** The sentences of each section, and the titles of its charts, which are findings as well. */
 export const findingsOf = (all: readonly Section[]): Record<string, string[]> =>
   Object.fromEntries(
-    all.map(({ id, sentences, charts }) => [id, [...sentences, ...charts.map(({ title }) => title)]]),
+    all.map(({ id, sentences, charts }) => {
+      const titles = charts.map(({ title }) => title);
+      return [id, [...sentences, ...titles].map(ordinary)];
+    }),
   );

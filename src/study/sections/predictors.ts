@@ -22,10 +22,10 @@ function fidelityChart(run: Scored, unit: Unit): Chart {
   const values = rows.flatMap((row) =>
     names.map((series) => ({ layer: row.layer, series, share: row[series] })),
   );
-  const worst = smallest(rows, (row) => row.recall);
+  const widest = largest(rows, (row) => row.density);
   return {
     id: `predictors-${unit}`,
-    title: `${capital(unitNames[unit])}: recall is lowest in layer ${worst.layer} (${percent(worst.recall)}); ${percent(run[unit].precision)} of what is computed is needed`,
+    title: `${capital(unitNames[unit])}: ${percent(run[unit].recall)} of the true sets are found by computing ${percent(run[unit].density)}; layer ${widest.layer} takes ${percent(widest.density)}`,
     spec: layerLines(values, shareAxis("share", "share", 1), names, [
       colours.blue,
       colours.orange,
@@ -48,8 +48,12 @@ function neuronSentences(run: Scored): string[] {
   const [low, high] = [smallest(chosen, (r) => r.recall), largest(chosen, (r) => r.recall)];
   const wasteful = smallest(chosen, (r) => r.precision);
   const full = largest(chosen, (r) => r.density);
+  const evenness =
+    high.recall - low.recall < 0.03
+      ? `Recall is about the same in all layers (${percent(low.recall)} to ${percent(high.recall)}); what it costs is not.`
+      : `Recall is lowest in layer ${low.layer} (${percent(low.recall)}) and highest in layer ${high.layer} (${percent(high.recall)}).`;
   const sentences = [
-    `The predictors find ${percent(run.mlp.recall)} of the active neurons by computing ${percent(run.mlp.density)} of all. Recall is lowest in layer ${low.layer} (${percent(low.recall)}) and highest in layer ${high.layer} (${percent(high.recall)}).`,
+    `The predictors find ${percent(run.mlp.recall)} of the active neurons by computing ${percent(run.mlp.density)} of all. ${evenness}`,
     `Of what is computed, ${percent(run.mlp.precision)} turns out to be active; least in layer ${wasteful.layer}, ${percent(wasteful.precision)}.`,
   ];
   if (full.density > 0.5)

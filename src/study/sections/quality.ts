@@ -1,6 +1,6 @@
-import { densityOf } from "../quality.ts";
+import { densityOf, nearlyDenseIncrease } from "../quality.ts";
 import type { Curve, CurveKind, CurvePoint, CurveUnit, Numbers } from "../schema.ts";
-import { type Chart, colours, type Section, series } from "../section.ts";
+import { type Chart, colours, printable, type Section, series } from "../section.ts";
 import { capital, change, count, list, nats, percent, perplexity } from "../words.ts";
 
 const unitNames: Record<CurveUnit, string> = { mlp: "MLP", heads: "heads", both: "both" };
@@ -46,8 +46,8 @@ function panel(values: readonly object[], kinds: readonly CurveKind[], y: Record
       field: "density",
       type: "quantitative",
       title: "share of units computed",
-      axis: { format: "~%" },
-      scale: { domainMax: 1 },
+      axis: { format: "~%", values: [0, 0.2, 0.4, 0.6, 0.8, 1] },
+      scale: { domain: [0, 1] },
     },
     y,
   };
@@ -55,7 +55,6 @@ function panel(values: readonly object[], kinds: readonly CurveKind[], y: Record
     kinds,
     kinds.map((kind) => colourOf[kind]),
   );
-  const shared = { field: "series", type: "nominal", sort: [...kinds], title: null };
   return {
     width: 270,
     height: 260,
@@ -63,7 +62,7 @@ function panel(values: readonly object[], kinds: readonly CurveKind[], y: Record
     layer: [
       {
         mark: { type: "line", point: { size: 40 } },
-        encoding: { ...encoding, color, strokeDash: shared, shape: shared },
+        encoding: { ...encoding, color, ...printable(kinds) },
       },
       {
         transform: [{ filter: "datum.isKnee" }],
@@ -80,14 +79,16 @@ const increaseAxis = {
   type: "quantitative",
   title: "perplexity increase over dense, %",
   scale: { type: "symlog", constant: 1 },
-  axis: { values: [-10, -1, 0, 1, 10, 100, 1000, 10000, 100000, 1000000], format: "~s" },
+  axis: { values: [-10, -1, 0, 1, 10, 100, 1e3, 1e4, 1e5, 1e6, 1e9], format: ",.0f" },
 };
+/** Below this a divergence is rounding, and would stretch a log axis downwards. */
+const leastKl = 1e-5;
 const klAxis = {
   field: "kl",
   type: "quantitative",
   title: "KL divergence from dense, nats",
   scale: { type: "log" },
-  axis: { format: "~g", tickCount: 6 },
+  axis: { format: "~g", values: [1e-5, 1e-4, 0.001, 0.01, 0.1, 1, 10, 100] },
 };
 
 function qualityChart(unit: CurveUnit, curves: Curves): Chart {
@@ -98,14 +99,24 @@ function qualityChart(unit: CurveUnit, curves: Curves): Chart {
       series: selector,
       density: densityOf(unit, point),
       increase: point.increase * 100,
-      kl: Math.max(point.kl, 1e-6), // rounding may leave less than nothing, which a log axis has no place for
+      kl: point.kl,
       isKnee: densityOf(unit, point) === knee,
     })),
   );
   return {
     id: `quality-${unit}`,
     title: chartTitle(unit, curves),
-    spec: { spacing: 40, hconcat: [panel(values, kinds, increaseAxis), panel(values, kinds, klAxis)] },
+    spec: {
+      spacing: 40,
+      hconcat: [
+        panel(values, kinds, increaseAxis),
+        panel(
+          values.filter(({ kl }) => kl >= leastKl),
+          kinds,
+          klAxis,
+        ),
+      ],
+    },
     table: {
       columns: [
         "selector",
@@ -131,13 +142,14 @@ function qualityChart(unit: CurveUnit, curves: Curves): Chart {
   };
 }
 
-/** Densities at which `a` is no better than `b`. */
+/** Densities at which `a` is no better than `b`; where both are nearly dense, the difference says nothing. */
 function failures(a: Curve | undefined, b: Curve | undefined): string[] {
   if (a === undefined || b === undefined) return [];
   return a.points
     .filter((point) => {
       const other = pointAt(b, point.asked);
-      return other !== undefined && !isBetter(point, other);
+      const isClose = Math.max(point.increase, other?.increase ?? 0) <= nearlyDenseIncrease;
+      return other !== undefined && !isBetter(point, other) && !isClose;
     })
     .map(({ asked }) => percent(asked));
 }
@@ -155,11 +167,13 @@ function kneeSentence(curves: Curves): string {
 }
 
 function cheapSentence({ oracle, predicted }: Curves): string {
-  const cheap = (curve: Curve) =>
-    curve.nearlyDense === null
-      ? `${curve.selector} at none of the densities measured`
-      : `${curve.selector} from ${percent(curve.nearlyDense)} on`;
-  return `Within 1 % of dense: ${list([oracle, predicted].filter((c) => c !== undefined).map(cheap))}.`;
+  const cheap = [oracle, predicted].filter((curve) => curve !== undefined);
+  if (cheap.every(({ nearlyDense }) => nearlyDense === null))
+    return "Nothing measured is within 1 % of dense.";
+  const parts = cheap.map(({ selector, nearlyDense }) =>
+    nearlyDense === null ? `${selector} nowhere` : `${selector} from ${percent(nearlyDense)} on`,
+  );
+  return `Within 1 % of dense: ${list(parts)}.`;
 }
 
 function unitSentences(unit: CurveUnit, curves: Curves): string[] {
@@ -175,7 +189,7 @@ function unitSentences(unit: CurveUnit, curves: Curves): string[] {
   complain(fixed, random, "static is no better than random");
   complain(oracle, predicted, "the oracle, which ranks units by size alone, is no better than predicted");
   const last = oracle!.points.at(-1)!;
-  if (oracle!.nearlyDense === null)
+  if (oracle!.nearlyDense === null && unit !== "both")
     sentences.push(
       `${name}: even the oracle costs ${change(last.increase)} at ${percent(last.asked)}, the most that was measured: chosen by their size, this model has few ${unitsOf[unit]} to spare.`,
     );
@@ -197,7 +211,7 @@ export function qualitySection({ quality, bundle, model }: Numbers): Section {
     sentences.unshift(
       "There is no bundle: the curves of the predicted and the static selector, which need one, are left out.",
     );
-  if (units.length === 1) sentences.push(`With ${model.heads} head a layer there are no curves over heads.`);
+  if (model.heads === 1) sentences.push("With one head a layer there are no curves over heads.");
   return {
     id: "quality",
     title: "Quality over density",

@@ -55,7 +55,7 @@ function overlapChart(layers: readonly LayerSimilarity[]): Chart {
   return {
     id: "overlap",
     title: `Consecutive tokens share ${percent(meanOf(layers, "nextToken"))} of their active neurons, tokens of different documents ${percent(meanOf(layers, "anyTokens"))}`,
-    spec: layerLines(values, shareAxis("overlap", "mean overlap |∩| / |∪|"), names, [
+    spec: layerLines(values, shareAxis("overlap", "mean overlap (intersection / union)"), names, [
       colours.blue,
       colours.grey,
     ]),
@@ -107,7 +107,7 @@ export function similaritySection({ observation }: Numbers): Section {
     id: "similarity",
     title: "Likeness of layers and of tokens",
     method:
-      "Cosines are of the tensors that predictors may read, taken after the layer norm in a pre-norm model, not of the residual stream that the paper compares: attention-input is what q, k and v read, mlp-input what fc1 reads. A norm takes away the mean and the scale that consecutive residuals share, so these cosines are lower than the residuals'. Overlaps are of true neuron sets.",
+      "Cosines are of the tensors that predictors may read, taken after the layer norm in a pre-norm model, not of the residual stream that the paper compares: attention-input is what q, k and v read, mlp-input what fc1 reads. A norm takes away the mean and the scale that consecutive residuals share, so these cosines can be much lower than the residuals'. Overlaps are of true neuron sets.",
     sentences: [...cosineSentences(similarity), overlapSentence(similarity)],
     charts: [cosineChart(similarity), overlapChart(similarity)],
   };

@@ -1,5 +1,5 @@
 import type { BatchUnion, Numbers } from "../schema.ts";
-import { type Chart, chartWidth, colours, type Section, series, shareAxis } from "../section.ts";
+import { type Chart, chartWidth, colours, printable, type Section, series, shareAxis } from "../section.ts";
 import { largest, percent, smallest } from "../words.ts";
 
 /** Share of neurons that Polar Sparsity (2025) computes in OPT-6.7B, mean over layers, from its published configurations. */
@@ -37,7 +37,6 @@ function unionChart(union: readonly BatchUnion[]): Chart {
     axis: { values: union.map(({ batch }) => batch), format: "d" },
   };
   const y = shareAxis("share", "neurons that some token needs", 1);
-  const kind = { field: "series", type: "nominal", sort: names, title: null };
   return {
     id: "union",
     title: `One token needs ${percent(one.true)} of the neurons, a batch of ${last.batch} needs ${percent(last.true)}`,
@@ -53,7 +52,7 @@ function unionChart(union: readonly BatchUnion[]): Chart {
         {
           data: { values: values(union) },
           mark: { type: "line", point: { size: 45 } },
-          encoding: { x, y, color: series(names, palette), strokeDash: kind, shape: kind },
+          encoding: { x, y, color: series(names, palette), ...printable(names) },
         },
       ],
     },
