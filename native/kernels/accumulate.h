@@ -49,7 +49,9 @@ void accumulateRows(const void* data, int64_t chunk, float* total) {
   addChain(job.out + row * job.d + first, total, columns);
 }
 
-constexpr int tileColumns = V::tileX == 4 ? 3 : 2;  // vectors
+/** Vectors of columns in a tile of X rows: fewer rows leave registers for more columns. */
+template <int X>
+constexpr int tileColumns = (V::tileX == 4 ? 12 : 4) / X;
 
 constexpr int64_t depthStep = 64;  // weight rows that stay in L1 while all x rows pass
 
@@ -85,8 +87,8 @@ inline void accumulateTile(float* total, const float* a, int64_t n, const Depth<
 template <int X, class T>
 inline void accumulateStrip(float* total, const float* a, int64_t n, const Depth<T>& depth, int64_t columns) {
   int64_t c = 0;
-  for (; c + tileColumns * lanes <= columns; c += tileColumns * lanes)
-    accumulateTile<X, tileColumns>(total, a, n, depth, c);
+  for (; c + tileColumns<X> * lanes <= columns; c += tileColumns<X> * lanes)
+    accumulateTile<X, tileColumns<X>>(total, a, n, depth, c);
   for (; c + lanes <= columns; c += lanes) accumulateTile<X, 1>(total, a, n, depth, c);
   if (c == columns) return;
   for (int64_t i = 0; i < depth.count; i++)
@@ -117,6 +119,8 @@ void accumulateTiles(const void* data, int64_t chunk, float* scratch) {
       int64_t r = 0;
       for (; r + X <= rows; r += X)
         accumulateStrip<X>(scratch + r * chainColumns, a + r * job.n, job.n, depth, columns);
+      for (; X > 2 && r + 2 <= rows; r += 2)
+        accumulateStrip<2>(scratch + r * chainColumns, a + r * job.n, job.n, depth, columns);
       for (; r < rows; r++) accumulateStrip<1>(scratch + r * chainColumns, a + r * job.n, job.n, depth, columns);
     }
     for (int64_t r = 0; r < rows; r++)

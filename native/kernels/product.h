@@ -58,32 +58,40 @@ struct Panel {
   const T* row(int64_t index) const { return weight + index * k; }
 };
 
-/** W weight rows against X rows of x straight from memory: for few rows of x. `next` is how many rows follow. */
-template <int W, int X, class T>
-inline void productFew(const Panel<T>& panel, const int64_t* index, int64_t next) {
+/** W weight rows against X rows of x, from `c` on, straight from memory. `next` is how many weight rows follow. */
+template <int W, int X, bool ahead, class T>
+inline void productFew(const Panel<T>& panel, int64_t c, const int64_t* index, int64_t next) {
   const T* weight[W];
-  const T* later[W];
+  const T* later[W] = {};
+  const float* x[X];
   float total[W * X];
   F acc[W * X];
-  for (int r = 0; r < W; r++) {
-    weight[r] = panel.row(index[r]);
-    later[r] = r < next ? panel.row(index[W + r]) : weight[r];
-  }
+  for (int r = 0; r < W; r++) weight[r] = panel.row(index[r]);
+  if constexpr (ahead)
+    for (int r = 0; r < W; r++) later[r] = r < next ? panel.row(index[W + r]) : weight[r];
+  for (int i = 0; i < X; i++) x[i] = panel.x[c + i];
   UNROLL for (int i = 0; i < W * X; i++) acc[i] = V::zero();
-  chain<W, X, true>(acc, weight, panel.x, panel.k, later);
+  chain<W, X, ahead>(acc, weight, x, panel.k, later);
   sums(acc, total);
-  for (int c = 0; c < X; c++)
+  for (int i = 0; i < X; i++)
     for (int r = 0; r < W; r++)
-      panel.out[c][index[r]] = finish(panel.bias, panel.relu, total[c * W + r], index[r]);
+      panel.out[c + i][index[r]] = finish(panel.bias, panel.relu, total[i * W + r], index[r]);
 }
 
-template <int X, class T>
-void productFewRows(const Panel<T>& panel, const int64_t* index, int64_t count) {
-  int64_t i = 0;
-  if constexpr (X == 1)
-    for (; i + V::wide <= count; i += V::wide) productFew<V::wide, 1, T>(panel, index + i, count - i - V::wide);
-  for (; i + 4 <= count; i += 4) productFew<4, X, T>(panel, index + i, count - i - 4);
-  for (; i < count; i++) productFew<1, X, T>(panel, index + i, count - i - 1);
+/** W weight rows against the rows of x from `c` to `last`: tiles, then those that do not fill one. */
+template <int W, class T>
+inline void productFewRows(const Panel<T>& panel, int64_t c, int64_t last, const int64_t* index, int64_t next) {
+  constexpr int X = V::tileX;
+  if (c + X <= last) {
+    productFew<W, X, true, T>(panel, c, index, next);
+    for (c += X; c + X <= last; c += X) productFew<W, X, false, T>(panel, c, index, 0);
+  }
+  int64_t left = last - c;
+  if (left == 1) productFew<W, 1, true, T>(panel, c, index, next);
+  if constexpr (X == 4) {
+    if (left == 2) productFew<W, 2, true, T>(panel, c, index, next);
+    if (left == 3) productFew<W, 3, true, T>(panel, c, index, next);
+  }
 }
 
 /** One register tile of a block: continues the chains kept in `state` over `depth` packed columns. */
@@ -151,16 +159,21 @@ void productBlock(const Panel<T>& panel, const int64_t* index, int64_t count, fl
     }
 }
 
-/** The panel against up to blockWeights weight rows; a block of them is read once for all rows of x. */
+/** The panel against up to blockWeights weight rows, which come from memory once for all rows of x. */
 template <class T>
 inline void productPanel(const Panel<T>& panel, const int64_t* index, int64_t count, float* scratch) {
-  if (panel.count == 1) return productFewRows<1, T>(panel, index, count);
-  if (panel.count == 2) return productFewRows<2, T>(panel, index, count);
-  if constexpr (V::tileX == 4) {
-    if (panel.count == 3) return productFewRows<3, T>(panel, index, count);
-    if (panel.count == 4) return productFewRows<4, T>(panel, index, count);
+  // Where chains are short, or x rows few, setting up blocks costs more than it saves: groups of x rows that L1 holds.
+  constexpr int64_t few = 2 * V::tileX, groupFloats = 4096;
+  if (panel.count > few && panel.k > blockDepth / 2) return productBlock<T>(panel, index, count, scratch);
+  int64_t group = panel.k * few < groupFloats ? groupFloats / panel.k / V::tileX * V::tileX : few;
+  for (int64_t c = 0; c < panel.count; c += group) {
+    int64_t last = smaller(c + group, panel.count), i = 0;
+    if (last - c == 1)
+      for (; i + V::wide <= count; i += V::wide)
+        productFew<V::wide, 1, true, T>(panel, c, index + i, count - i - V::wide);
+    for (; i + 4 <= count; i += 4) productFewRows<4, T>(panel, c, last, index + i, count - i - 4);
+    for (; i < count; i++) productFewRows<1, T>(panel, c, last, index + i, count - i - 1);
   }
-  productBlock<T>(panel, index, count, scratch);
 }
 
 template <class T>

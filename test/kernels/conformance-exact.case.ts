@@ -79,7 +79,7 @@ export function exactness(subject: Subject): void {
       it(`${op}: a shared set gives the bits of the same set row by row`, async () => {
         const { kernels } = subject;
         for (const type of weighted ? types : types.slice(0, 1))
-          for (const rows of [1, 2, 5, 33]) {
+          for (const rows of [2, 5, 33]) {
             const shared = await play(kernels, 7, (lab) => scenario(lab, rows, "shared", type));
             expectSame(shared, await play(kernels, 7, (lab) => scenario(lab, rows, "row by row", type)));
           }

@@ -119,7 +119,7 @@ export function recovery(subject: Subject): void {
     ],
     (heads, headDim, d, [refresh, window], page, longest, type, biased, s) =>
       agree(s, (lab) => steps(lab, { heads, headDim, d, refresh, window, page, longest, type, biased })),
-    50,
+    30,
   );
 
   it("recover: 1, 2 and 3 threads give the same bits", async () => {
