@@ -169,7 +169,7 @@ export function checkAttention(
   matrix("attention", "q", q, "f32", rows, -1);
   matrix("attention", "out", out, "f32", rows, q.shape[1]!);
   matrix("attention", "keys", keys, "f32", 1, -1);
-  matrix("attention", "values", values, "f32", 1, keys.shape[1]!);
+  matrix("attention", "values", values, "f32", keys.shape[0]!, keys.shape[1]!);
   placed("attention", placement, rows);
   const headCount = q.shape[1]! / headDim;
   const kvHeads = keys.shape[1]! / headDim;
@@ -200,7 +200,7 @@ export function checkRecover(
   integer(op, "heads", width / headDim, 1);
   matrix(op, "x", x, "f32", rows, -1);
   matrix(op, "keys", keys, "f32", 1, -1);
-  matrix(op, "values", values, "f32", 1, width);
+  matrix(op, "values", values, "f32", keys.shape[0]!, width);
   matrix(op, "keyWeight", keyWeight, "float", width, d);
   matrix(op, "valueWeight", valueWeight, keyWeight.dtype, width, d);
   vector(op, "keyBias", keyBias, "f32", width);

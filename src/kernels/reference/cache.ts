@@ -46,6 +46,7 @@ export function attention(
   const [query, k, v] = [floatsOf(q), floatsOf(keys), floatsOf(values)];
   for (let r = 0; r < rows; r++) {
     const visible = positionOf(placement, r) + 1;
+    cacheRow(placement, sequenceOf(placement, r), visible - 1, keys); // throws for a position that cannot be
     const cacheRows = Array.from({ length: visible }, (_, t) =>
       cacheRow(placement, sequenceOf(placement, r), t, keys),
     );
