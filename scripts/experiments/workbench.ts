@@ -6,7 +6,7 @@ import { readCorpus } from "../../src/eval/documents.ts";
 import { type Engine, load } from "../../src/load.ts";
 import type { Source } from "../../src/sparsity/selector.ts";
 import { capture } from "../../src/train/capture.ts";
-import { loadRows, type Rows } from "../../src/train/rows.ts";
+import { isHeldOut, loadRows, type Rows } from "../../src/train/rows.ts";
 import { readMatrix } from "../../src/train/shadow/host-weights.ts";
 import { openWeights } from "../../src/weights/index.ts";
 import { type Observed, observe } from "./observe.ts";
@@ -45,6 +45,8 @@ export async function openWorkbench(options: WorkbenchOptions): Promise<Workbenc
   const { tokenizer, model } = engine;
   const maxLength = model.shape.maxPositions;
   const { documents } = await readCorpus([text], tokenizer, { maxIds: rows, maxLength });
+  if (!documents.some((_, number) => isHeldOut(number)))
+    throw new Error(`--rows ${rows} are too few: every twentieth document is held out, and there is none`);
   const skip = check === undefined ? documents.length : 0;
   const others = await readCorpus([check ?? text], tokenizer, {
     maxDocuments: skip + checkDocuments,
