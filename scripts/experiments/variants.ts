@@ -1,11 +1,10 @@
 /** The predictors that experiments compare: where they start, what they minimise, where they are cut. */
 import { createRng } from "../../src/sampling/rng.ts";
 import { f16ToNumber } from "../../src/tensor/dtype.ts";
-import type { Tensor } from "../../src/tensor/tensor.ts";
 import type { Batch } from "../../src/train/batches.ts";
 import { type Parameters, truncate } from "../../src/train/factors.ts";
-import { regressHeads } from "../../src/train/head-regression.ts";
 import { lowRankFactors } from "../../src/train/initialise.ts";
+import { fc1OfGuess } from "../../src/train/lookahead-start.ts";
 import { negativeWeight } from "../../src/train/loss.ts";
 import { nextBelow } from "../../src/train/operating-point.ts";
 import type { Rows } from "../../src/train/rows.ts";
@@ -42,45 +41,11 @@ export async function startOf(
     const factors = await lowRankFactors(kernels, rows, fc1.weight, bias, rank, () => rng.next());
     return truncate(factors, rank);
   }
-  const { weight, offset } = await fc1OfGuess(bench, rows, layer, bias);
+  const target = await bench.rows(layer, "mlp-input");
+  const { weight, offset } = await fc1OfGuess(kernels, rows, target, fc1.weight, bias);
   const factors = await lowRankFactors(kernels, rows, weight, offset, rank, () => rng.next());
   kernels.free(weight);
   return truncate(factors, rank);
-}
-
-/** fc1 after the best linear guess of mlp-input from `rows`' inputs: W1·(G·s + g) + b1. The caller frees the weight. */
-async function fc1OfGuess(
-  bench: Workbench,
-  rows: Rows,
-  layer: number,
-  bias: Float32Array,
-): Promise<{ weight: Tensor; offset: Float32Array }> {
-  const { kernels, model } = bench.engine;
-  const { units, width } = rows;
-  const fc1 = model.neuronRows(layer);
-  const target = await bench.rows(layer, "mlp-input");
-  const value = (row: number, i: number) => f16ToNumber(target.inputs[row * width + i]!);
-  const guess = await regressHeads(kernels, { ...rows, units: width, value });
-  const f32 = (...shape: number[]) => kernels.allocate("f32", shape);
-  const [map, mapT, productT, weight] = [
-    f32(width, width),
-    f32(width, width),
-    f32(width, units),
-    f32(units, width),
-  ];
-  const [shift, image] = [f32(1, width), f32(1, units)];
-  kernels.write(map, guess.up);
-  kernels.transpose(mapT, map, width);
-  // The transposed of W1·G is Gᵀ·W1ᵀ, row by row a product with W1.
-  kernels.product(productT, 0, mapT, fc1.weight, null, "none", null, 1, width);
-  kernels.transpose(weight, productT, width);
-  kernels.write(shift, guess.bias);
-  kernels.product(image, 0, shift, fc1.weight, null, "none", null, 1, 1);
-  const offset = new Float32Array(units);
-  await kernels.read(image, offset);
-  for (let u = 0; u < units; u++) offset[u]! += bias[u]!;
-  for (const tensor of [map, mapT, productT, shift, image]) kernels.free(tensor);
-  return { weight, offset };
 }
 
 /** With a ReLU between: each direction twice, once with the sign turned, whose difference is the direction itself. */

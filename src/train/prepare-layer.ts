@@ -3,11 +3,12 @@ import type { Engine } from "../load.ts";
 import type { Rng } from "../sampling/rng.ts";
 import type { Source, UnitKind } from "../sparsity/selector.ts";
 import { meanValues } from "./batches.ts";
-import { type Parameters, parameterBytes, truncate } from "./factors.ts";
+import { type Factors, type Parameters, parameterBytes, truncate } from "./factors.ts";
 import { regressHeads } from "./head-regression.ts";
 import { isCalibrated } from "./held-out.ts";
 import { lowRankFactors } from "./initialise.ts";
 import { neuronLadder } from "./ladder.ts";
+import { fc1OfGuess } from "./lookahead-start.ts";
 import type { ResolvedPrepareOptions } from "./prepare-options.ts";
 import type { PreparedLayer } from "./prepared-layer.ts";
 import { loadRows, type Rows } from "./rows.ts";
@@ -96,7 +97,23 @@ async function startingPoint(
   const biasValues = new Float32Array(rows.units);
   if (bias !== null) await kernels.read(bias, biasValues);
   const maxRank = Math.min(options.rank, rows.width, rows.units);
-  const factors = await lowRankFactors(kernels, rows, weight, biasValues, maxRank, () => rng.next());
+  const next = () => rng.next();
+  let factors: Factors;
+  if (job.source === "mlp-input")
+    factors = await lowRankFactors(kernels, rows, weight, biasValues, maxRank, next);
+  else {
+    const target = await loadRows(
+      job.folder,
+      layer,
+      "neurons",
+      rows.units,
+      "mlp-input",
+      (await engine.identity()).sha256,
+    );
+    const guess = await fc1OfGuess(kernels, rows, target, weight, biasValues);
+    factors = await lowRankFactors(kernels, rows, guess.weight, guess.offset, maxRank, next);
+    kernels.free(guess.weight);
+  }
   const trial = { ...train, epochs: Math.min(1, train.epochs) };
   let best: { parameters: Parameters; bytes: number } | null = null;
   for (const divisor of rankDivisors) {
