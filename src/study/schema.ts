@@ -115,6 +115,8 @@ export const speed = z.strictObject({
   /** Rounds of their own that the phases are medians of. */
   profiledRounds: z.int(),
   prompt: z.string(),
+  /** Load average of the machine over the minute before. */
+  loadBefore: z.number(),
   dense: speedSide,
   sparse: speedSide.nullable(),
   /** Sparse over dense, round by round. */

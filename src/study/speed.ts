@@ -1,4 +1,5 @@
 /** Where the time of a token goes, dense and sparse, by interleaved rounds. */
+import { loadavg } from "node:os";
 import {
   type BenchOptions,
   type Contestant,
@@ -50,6 +51,7 @@ export async function measureSpeed(engine: Engine, options: SpeedOptions): Promi
   const room = engine.model.shape.maxPositions - engine.tokenizer.encode(prompt).length;
   const tokens = Math.min(settings.benchTokens, room);
   const rounds = settings.benchRounds;
+  const loadBefore = loadavg()[0]!;
   const profiled = Math.min(profiledRounds, rounds);
   const selector = hasBundle ? await engine.selector("predicted") : null;
   const contestants = [denseSelector, ...(selector === null ? [] : [selector])].map((one) => ({
@@ -67,7 +69,7 @@ export async function measureSpeed(engine: Engine, options: SpeedOptions): Promi
       tokensPerSecond: { ...spread(laps[c]!.tokensPerSecond) },
       phases: parts[c]!,
     });
-    const settled = { tokens, rounds, profiledRounds: profiled, prompt, dense: side(0) };
+    const settled = { tokens, rounds, profiledRounds: profiled, prompt, loadBefore, dense: side(0) };
     if (selector === null) return { ...settled, sparse: null, speedup: null };
     const speedup = pairedRatio(laps[1]!.tokensPerSecond, laps[0]!.tokensPerSecond);
     return { ...settled, sparse: side(1), speedup: { ...speedup } };

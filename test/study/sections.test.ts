@@ -77,10 +77,10 @@ describe("speed", () => {
   const spread = (median: number) => ({ median, p25: median * 0.98, p75: median * 1.02 });
   const dense = { tokensPerSecond: spread(1000), phases };
   const sparse = { tokensPerSecond: spread(900), phases: { ...phases, predictor: 2e-4, mlp: 3e-4 } };
-  const text = (speedup: Speed["speedup"]) =>
+  const text = (speedup: Speed["speedup"], loadBefore = 1) =>
     speedSection({
-      speed: { tokens: 1, rounds: 3, profiledRounds: 3, prompt: "", dense, sparse, speedup },
-      machine: { threads: 2 },
+      speed: { tokens: 1, rounds: 3, profiledRounds: 3, prompt: "", loadBefore, dense, sparse, speedup },
+      machine: { threads: 2, cores: 2 },
     } as unknown as Numbers)
       .sentences.map(ordinary)
       .join("\n");
@@ -89,6 +89,12 @@ describe("speed", () => {
     expect(text({ median: 1.3, p25: 1.2, p75: 1.4 })).toContain(": faster.");
     expect(text({ median: 0.9, p25: 0.85, p75: 0.95 })).toContain("slower: here sparsity costs time");
     expect(text({ median: 1.05, p25: 0.95, p75: 1.2 })).toContain("no gain and no loss is shown");
+  });
+
+  it("says when the machine was busy", () => {
+    const speedup = { median: 1.3, p25: 1.2, p75: 1.4 };
+    expect(text(speedup, 7.5)).toContain("busy with other work (load average 7.5 on 2 cores)");
+    expect(text(speedup, 2)).not.toContain("busy");
   });
 
   it("weighs what the predictors take against what they save", () => {

@@ -1,5 +1,6 @@
 /** `dejavu study`: what the paper claims, measured on a model, as a report. */
 import { mkdir } from "node:fs/promises";
+import { basename, isAbsolute } from "node:path";
 import { Option } from "commander";
 import { openRenderer } from "../../study/render.ts";
 import type { Report } from "../../study/schema.ts";
@@ -37,10 +38,10 @@ async function makeFolder(folder: string): Promise<void> {
   }
 }
 
-/** The command line, as a reader would type it; folders of this machine say nothing to others, names do. */
+/** The command line for the report. What lies where on this machine says nothing to others; names do. */
 function commandLine({ folder }: Context, flags: Flags): string {
   const { text, out, documents, quick, seed, bundle, backend, threads } = flags;
-  const name = (path: string) => path.replace(/\/+$/, "").split(/[\\/]/).at(-1)!;
+  const name = (path: string) => (isAbsolute(path) ? basename(path) : path);
   const words: (string | number)[] = ["dejavu", "study", name(folder), "--text", ...text.map(name)];
   if (bundle !== undefined) words.push("--bundle", name(bundle));
   if (documents !== undefined) words.push("--documents", documents);

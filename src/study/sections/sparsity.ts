@@ -96,7 +96,7 @@ function neuronSentences(layers: readonly LayerSparsity[], tokens: number): stri
     );
   if (dead.neverActive >= 0.01)
     sentences.push(
-      `In layer ${dead.layer}, ${percent(dead.neverActive)} of the neurons were active for no token at all; leaving those out needs no predictor.`,
+      `In layer ${dead.layer}, ${percent(dead.neverActive)} of the neurons were active for none of these tokens; leaving such neurons out needs no predictor.`,
     );
   return sentences;
 }

@@ -96,6 +96,14 @@ function sparseSentences({ dense, sparse, speedup }: Speed): string[] {
   ];
 }
 
+/** The study's own work before takes no more than all cores. */
+const busySentence = ({ loadBefore }: Speed, cores: number): string[] =>
+  loadBefore > cores + 0.5
+    ? [
+        `The machine was busy with other work (load average ${loadBefore.toFixed(1)} on ${cores} cores): the ratios, taken round by round, say more than the times.`,
+      ]
+    : [];
+
 export function speedSection({ speed, machine }: Numbers): Section {
   const { dense, tokens, rounds } = speed;
   const { tokensPerSecond: own } = dense;
@@ -106,6 +114,7 @@ export function speedSection({ speed, machine }: Numbers): Section {
     sentences: [
       `Dense decodes ${rate(own.median)} tokens/s (quartiles ${rate(own.p25)} – ${rate(own.p75)}).`,
       ...sparseSentences(speed),
+      ...busySentence(speed, machine.cores),
     ],
     charts: [latencyChart(speed)],
   };
