@@ -57,8 +57,8 @@ const theme = {
   line: { strokeWidth: 1.8 },
 };
 
-/** Characters of a title that fit on one line of a chart. */
-const titleWidth = 92;
+/** Characters of a title on one line; without a canvas, vega takes text for half as wide again and widens the picture. */
+const titleWidth = 60;
 
 /** Breaks a title at spaces into lines. */
 function wrap(text: string): string[] {
