@@ -15,7 +15,13 @@ import { denseSelector } from "./sparsity/dense.ts";
 import { randomScorer, staticScorer } from "./sparsity/fixed.ts";
 import { oracleScorer } from "./sparsity/oracle.ts";
 import { predictedScorer } from "./sparsity/predictor.ts";
-import { ScoredSelector, type Scorer, type Selector, type SelectorKind } from "./sparsity/selector.ts";
+import {
+  ScoredSelector,
+  type Scorer,
+  type Selector,
+  type SelectorKind,
+  type Source,
+} from "./sparsity/selector.ts";
 import { openTokenizer, type Tokenizer } from "./text/tokenizer.ts";
 import { BundleError, ConfigError, UsageError } from "./util/errors.ts";
 import { openWeights } from "./weights/index.ts";
@@ -32,6 +38,8 @@ export interface LoadOptions extends OpenKernelsOptions {
 export interface SelectorOptions extends PolicyOptions {
   /** Of the random selector. */
   seed?: number | undefined;
+  /** The source that the bundle's neuron predictors must have been trained on; another bundle is refused. */
+  source?: Source | undefined;
 }
 
 export interface Engine {
@@ -104,6 +112,14 @@ async function scorerFor(
   }
 }
 
+async function checkSource(engine: Engine, wanted: Source): Promise<void> {
+  const { file, metadata } = await engine.bundle();
+  if (metadata.sources.neurons === wanted) return;
+  throw new BundleError(
+    `${file}: its predictors read ${metadata.sources.neurons}, not ${wanted}. Make one with: dejavu prepare --source ${wanted}`,
+  );
+}
+
 /**
  * Opens a model folder in Hugging Face's layout: config.json, safetensors weights, tokenizer files.
  * @throws ConfigError, WeightsError, TokenizerError naming the file and what is wrong with it
@@ -167,6 +183,7 @@ function createEngine(folder: string, bundleFile: string, model: Model, tokenize
     },
     async selector(kind, selectorOptions = {}) {
       if (kind === "dense") return denseSelector;
+      if (selectorOptions.source !== undefined) await checkSource(engine, selectorOptions.source);
       const policy = await choosePolicy(shape, kind, selectorOptions, engine.bundle);
       const scorer = await scorerFor(engine, kind, selectorOptions.seed ?? 0);
       return new ScoredSelector(kind, kernels, scorer, policy);

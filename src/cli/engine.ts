@@ -46,13 +46,14 @@ export async function chooseSelector(
   seed?: number,
 ): Promise<Selector> {
   const kind = selectorKind(engine, flags);
-  const { mlpDensity, headDensity, quality, attention, refresh } = flags;
+  const { mlpDensity, headDensity, quality, attention, refresh, source } = flags;
   const given = Object.entries({
     "--mlp-density": mlpDensity,
     "--head-density": headDensity,
     "--quality": quality,
     "--attention": attention,
     "--refresh": refresh,
+    "--source": source,
   }).find(([, value]) => value !== undefined);
   if (kind === "dense" && given !== undefined) {
     const [name, value] = given;
@@ -60,7 +61,7 @@ export async function chooseSelector(
       `${name} ${value} says nothing to the dense selector; choose another with --selector`,
     );
   }
-  return engine.selector(kind, { mlpDensity, headDensity, quality, attention, refresh, seed });
+  return engine.selector(kind, { mlpDensity, headDensity, quality, attention, refresh, source, seed });
 }
 
 /** The text that comes with the bundled model. */

@@ -2,7 +2,7 @@
 import { InvalidArgumentError, Option } from "commander";
 import { type Backend, backends } from "../kernels/open.ts";
 import { type AttentionMode, attentionModes } from "../sparsity/policy.ts";
-import { type SelectorKind, selectorKinds } from "../sparsity/selector.ts";
+import { type SelectorKind, type Source, selectorKinds, sources } from "../sparsity/selector.ts";
 
 const decimalPattern = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
 
@@ -89,6 +89,7 @@ export interface SelectorFlags {
   readonly quality?: number;
   readonly attention?: AttentionMode;
   readonly refresh?: number;
+  readonly source?: Source;
 }
 
 const densityText = (units: string, other: string) =>
@@ -107,6 +108,10 @@ export const selectorOptions: readonly Option[] = [
   new Option("--mlp-density <share>", densityText("MLP neurons", "heads")).argParser(share),
   new Option("--head-density <share>", densityText("attention heads", "neurons")).argParser(share),
   qualityOption,
+  new Option(
+    "--source <tensor>",
+    "refuse a bundle whose neuron predictors were trained on another tensor than this",
+  ).choices(sources),
   new Option(
     "--attention <mode>",
     "keys and values of skipped heads: computed all the same, or when the head is next selected (default: what the bundle says)",

@@ -161,6 +161,16 @@ describe("the bundle's policy", () => {
 });
 
 describe("predicted", () => {
+  it("is refused when the bundle was trained on another source than the one asked for", async () => {
+    const { file, metadata } = await engine.bundle();
+    expect(metadata.sources.neurons).toBe("mlp-input");
+    const made = await engine.selector("predicted", { source: "mlp-input" });
+    made.dispose();
+    const refused = engine.selector("predicted", { source: "previous-block" });
+    await expect(refused).rejects.toThrow(BundleError);
+    await expect(refused).rejects.toThrow(`${file}: its predictors read mlp-input, not previous-block`);
+  });
+
   it("counts the bytes of the predictors that its policy uses", async () => {
     const { predictors } = await engine.bundle();
     const bytes = (unit: "heads" | "neurons") =>
