@@ -84,7 +84,7 @@ export class Observer implements Selector {
 /** The same block, but chosen neurons go to `set`. */
 const withSet = (block: BlockView, set: ActiveSet): BlockView => ({
   layer: block.layer,
-  position: block.position,
+  position: (row) => block.position(row),
   rows: block.rows,
   set: () => set,
   source: (source) => block.source(source),
