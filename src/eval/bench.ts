@@ -4,6 +4,7 @@ import { type Phase, phases } from "../kernels/contract.ts";
 import type { Engine } from "../load.ts";
 import { denseSelector } from "../sparsity/dense.ts";
 import type { Selector } from "../sparsity/selector.ts";
+import { quantile } from "../util/quantile.ts";
 import { bytesPerToken } from "./bytes.ts";
 
 export interface Spread {
@@ -56,13 +57,7 @@ export interface Bench {
 /** Median and quartiles, interpolated between neighbours. */
 export function spread(values: readonly number[]): Spread {
   const sorted = values.toSorted((a, b) => a - b);
-  const at = (share: number): number => {
-    const place = share * (sorted.length - 1);
-    const low = sorted[Math.floor(place)] ?? Number.NaN;
-    const high = sorted[Math.ceil(place)] ?? Number.NaN;
-    return low + (high - low) * (place - Math.floor(place));
-  };
-  return { median: at(0.5), p25: at(0.25), p75: at(0.75) };
+  return { median: quantile(sorted, 0.5), p25: quantile(sorted, 0.25), p75: quantile(sorted, 0.75) };
 }
 
 /** Spread of a / b, pair by pair. */

@@ -1,5 +1,6 @@
 /** What a layer's tensors, block of rows by block of rows, add up to. */
-import { addUnit, type Bits, cosine, emptySet, jaccard, quantile, size } from "./math.ts";
+import { quantile } from "../util/quantile.ts";
+import { addUnit, type Bits, cosine, emptySet, jaccard, size } from "./math.ts";
 import type { LayerSimilarity, LayerSparsity } from "./schema.ts";
 
 /** One layer's tensors for the rows of one forward. */

@@ -1,13 +1,4 @@
-/** The arithmetic of a study: quantiles, angles, sets as bits, the knee of a curve. */
-
-/** The value below which a share `q` of the sorted values lies, interpolated between neighbours. */
-export function quantile(sorted: ArrayLike<number>, q: number): number {
-  if (sorted.length === 0) return Number.NaN;
-  const place = q * (sorted.length - 1);
-  const low = sorted[Math.floor(place)]!;
-  const high = sorted[Math.ceil(place)]!;
-  return low + (high - low) * (place - Math.floor(place));
-}
+/** The arithmetic of a study: angles, sets as bits, the knee of a curve. */
 
 export const mean = (values: readonly number[]): number =>
   values.reduce((sum, value) => sum + value, 0) / values.length;

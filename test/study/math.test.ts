@@ -1,4 +1,5 @@
 /** The arithmetic of a study against the obvious way to do it. */
+
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import {
@@ -9,10 +10,10 @@ import {
   jaccard,
   knee,
   leastKnee,
-  quantile,
   size,
   unionSize,
 } from "../../src/study/math.ts";
+import { quantile } from "../../src/util/quantile.ts";
 
 const units = 70;
 const members = fc.uniqueArray(fc.integer({ min: 0, max: units - 1 }));
