@@ -17,8 +17,8 @@ export interface OpenKernelsOptions {
 
 /** @throws NativeUnavailableError when the native backend is asked for by name and cannot be had */
 export async function openKernels(options: OpenKernelsOptions = {}): Promise<Kernels> {
-  const { openReference } = await import("./reference/reference.ts");
-  if (options.backend === "reference") return openReference();
+  const reference = async () => (await import("./reference/reference.ts")).openReference();
+  if (options.backend === "reference") return reference();
   const { openNative, NativeUnavailableError } = await import("./native/native.ts");
   try {
     const { threads, instructionSet } = options;
@@ -29,6 +29,6 @@ export async function openKernels(options: OpenKernelsOptions = {}): Promise<Ker
   } catch (error) {
     if (options.backend === "native" || !(error instanceof NativeUnavailableError)) throw error;
     options.onNotice?.(`${error.message} Using the reference backend, which is much slower.`);
-    return openReference();
+    return reference();
   }
 }
