@@ -1,4 +1,5 @@
 /** Watches a dense run for what capture does not keep: the residual stream before the norms, and activations' sizes. */
+import { countIds } from "../../src/eval/documents.ts";
 import type { Block } from "../../src/layers/block.ts";
 import type { Engine } from "../../src/load.ts";
 import { blockRows, feed } from "../../src/models/feed.ts";
@@ -64,7 +65,7 @@ export async function observe(
 ): Promise<Observed> {
   const { model, kernels } = engine;
   const { layers: all, hiddenSize: d, ffnDim: n } = model.shape;
-  const total = documents.reduce((sum, ids) => sum + ids.length, 0);
+  const total = countIds(documents);
   const make = () => Array.from({ length: all }, () => new Uint16Array(total * d));
   const observed = {
     beforeAttention: make(),

@@ -1,4 +1,5 @@
 /** What a predictor for all blocks learns: per row, the units' worth in many layers side by side. */
+import { countIds } from "../../src/eval/documents.ts";
 import { f16ToNumber, numberToF16 } from "../../src/tensor/dtype.ts";
 import type { Rows } from "../../src/train/rows.ts";
 import { readMatrix } from "../../src/train/shadow/host-weights.ts";
@@ -28,7 +29,7 @@ function scaled(values: Float32Array, width: number): Float32Array {
 export async function collect(bench: Workbench): Promise<Importances> {
   const { model, kernels, folder } = bench.engine;
   const { layers, heads: headCount, ffnDim } = model.shape;
-  const total = bench.documents.reduce((sum, ids) => sum + ids.length, 0);
+  const total = countIds(bench.documents);
   const found = {
     neurons: new Uint16Array(total * layers * ffnDim),
     heads: new Uint16Array(total * layers * headCount),

@@ -19,6 +19,10 @@ export interface Corpus {
   readonly documents: readonly Int32Array[];
 }
 
+/** Number of ids in all documents together. */
+export const countIds = (documents: readonly Int32Array[]): number =>
+  documents.reduce((sum, ids) => sum + ids.length, 0);
+
 export interface CorpusLimits {
   /** Documents to take, from the first on. */
   readonly maxDocuments?: number | undefined;

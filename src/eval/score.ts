@@ -6,6 +6,7 @@ import { denseSelector } from "../sparsity/dense.ts";
 import type { Selector } from "../sparsity/selector.ts";
 import { Tally } from "../sparsity/tally.ts";
 import { type BytesPerToken, bytesPerToken } from "./bytes.ts";
+import { countIds } from "./documents.ts";
 import { type Fidelity, MeasuringSelector, type UnitFidelity } from "./measure.ts";
 
 /**
@@ -122,7 +123,7 @@ export async function score(
   const q = new Float32Array(state.maxRows * vocabSize);
   const sums: Comparison = { nll: 0, denseNll: 0, kl: 0, agreements: 0 };
   const nllPerDocument: number[] = [];
-  const total = documents.reduce((sum, ids) => sum + ids.length, 0);
+  const total = countIds(documents);
   let done = 0;
 
   const logProbabilities = async (from: ModelState, rows: number, into: Float32Array) => {

@@ -1,4 +1,5 @@
 /** One dense pass over documents: true sets, head norms, likeness of layers and tokens, unions of batches. */
+import { countIds } from "../eval/documents.ts";
 import type { Engine } from "../load.ts";
 import { blockRows, feed } from "../models/feed.ts";
 import { createRng, type Rng } from "../sampling/rng.ts";
@@ -121,7 +122,7 @@ export async function observe(
     const overlap = anyTokenOverlap(samples, pairs, rng);
     return {
       documents: looked.length,
-      tokens: looked.reduce((sum, ids) => sum + ids.length, 0),
+      tokens: countIds(looked),
       sparsity: statistics.map((layer) => layer.sparsity()),
       similarity: statistics.map((layer, l) => layer.similarity(l === shape.layers - 1, overlap[l]!)),
       union: batchUnions(

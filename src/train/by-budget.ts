@@ -1,4 +1,5 @@
 /** Decides how much to compute by a budget of perplexity. */
+import { countIds } from "../eval/documents.ts";
 import type { Engine } from "../load.ts";
 import { cheapestWithin } from "../sparsity/curve.ts";
 import { UsageError } from "../util/errors.ts";
@@ -10,9 +11,6 @@ import { bestUniform, type Measurement, measureLadders, type TracedPoint, traceC
 import { Trials } from "./trials.ts";
 
 const percent = (share: number): string => `${(share * 100).toFixed(2)} %`;
-
-const idsOf = (documents: readonly Int32Array[]): number =>
-  documents.reduce((sum, ids) => sum + ids.length, 0);
 
 function chosenPoint(curve: readonly TracedPoint[], budget: number): TracedPoint {
   const chosen = cheapestWithin(curve, budget) as TracedPoint | undefined;
@@ -65,7 +63,7 @@ export async function decideByBudget(
         maxPerplexityIncrease: budget,
         forwardTokens: trials.forwardTokens,
         documents: { calibrated: halves.calibrated.length, reported: halves.reported.length },
-        tokens: { calibrated: idsOf(halves.calibrated), reported: idsOf(halves.reported) },
+        tokens: { calibrated: countIds(halves.calibrated), reported: countIds(halves.reported) },
         dense: {
           bytesPerToken: score.bytesPerToken.dense,
           mlpBytesPerToken: score.bytesPerToken.mlp.dense,

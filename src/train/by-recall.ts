@@ -44,13 +44,14 @@ export async function decideByRecall(
 ): Promise<Decided> {
   const documents = heldOut.slice(0, checkDocuments);
   const device = predictorOnDevice(engine.kernels, prepared);
-  const { predictors } = device;
   try {
     const onLayer = (done: number, total: number) => onProgress("heads", done, total);
     const { headTolerance } = options;
-    const heads = await calibrateHeads(engine, predictors, documents, headTolerance, onLayer, signal);
+    const trials = new Trials(engine, device.predictors, signal);
+    const predictable = prepared.heads.map(({ parameters }) => parameters !== null);
+    const { shape } = engine.model;
+    const heads = await calibrateHeads(shape, trials, predictable, documents, headTolerance, onLayer);
     const policy = policyOf(prepared, heads);
-    const trials = new Trials(engine, predictors, signal);
     const { score } = await trials.run(policy, documents, (share) => onProgress("check", share, 1));
     const perplexity = { dense: score.densePerplexity, predicted: score.perplexity };
     const calibration = { ...layersOf(prepared, heads), perplexity };

@@ -5,7 +5,7 @@
 import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
-import type { Corpus } from "../eval/documents.ts";
+import { type Corpus, countIds } from "../eval/documents.ts";
 import type { Engine } from "../load.ts";
 import { blockRows, feed } from "../models/feed.ts";
 import { numberToF16 } from "../tensor/dtype.ts";
@@ -93,7 +93,7 @@ export async function capture(
 ): Promise<number> {
   const { model, kernels } = engine;
   const { layers, hiddenSize: d, ffnDim: n, heads } = model.shape;
-  const rows = corpus.documents.reduce((sum, ids) => sum + ids.length, 0);
+  const rows = countIds(corpus.documents);
   const { sha256 } = await engine.identity();
   await mkdir(folder, { recursive: true });
   const writers: SafetensorsWriter[] = [];

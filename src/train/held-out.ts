@@ -1,5 +1,5 @@
 /** Which documents train, which calibrate, and which only report. */
-import { type Corpus, readCorpus } from "../eval/documents.ts";
+import { type Corpus, countIds, readCorpus } from "../eval/documents.ts";
 import type { Engine } from "../load.ts";
 import { UsageError } from "../util/errors.ts";
 import type { ResolvedPrepareOptions } from "./prepare-options.ts";
@@ -24,9 +24,6 @@ export interface Texts {
   readonly halves: Halves;
 }
 
-const count = (documents: readonly Int32Array[]): number =>
-  documents.reduce((sum, ids) => sum + ids.length, 0);
-
 /**
  * Splits documents: captured are the first ones, until `rows` ids are taken. Held out are every twentieth of these and,
  * if there is text left, the documents after them, which no predictor was trained on either. Each half takes documents in
@@ -39,7 +36,7 @@ export function splitTexts(corpus: Corpus, rows: number, halfIds: number): Texts
   const captured = documents.slice(0, end);
   const halves = { calibrated: [] as Int32Array[], reported: [] as Int32Array[] };
   const give = (half: "calibrated" | "reported", document: Int32Array) => {
-    if (count(halves[half]) < halfIds) halves[half].push(document);
+    if (countIds(halves[half]) < halfIds) halves[half].push(document);
   };
   for (const [number, document] of captured.entries())
     if (isHeldOut(number)) give(isCalibrated(number) ? "calibrated" : "reported", document);

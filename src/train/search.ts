@@ -7,7 +7,6 @@ import type { Score } from "../eval/score.ts";
 import type { Engine } from "../load.ts";
 import { type CurvePoint, lossAgainstBudget, type SearchRecord } from "../sparsity/curve.ts";
 import { densityPolicy, type LayerPolicy, type Policy, uniformPolicy } from "../sparsity/policy.ts";
-import { recallOfOne } from "./calibrate-heads.ts";
 import type { Halves } from "./held-out.ts";
 import { denseRung, type Ladder, type Rung } from "./ladder.ts";
 import {
@@ -66,7 +65,7 @@ export async function measureLadders(
   ladders: readonly Ladder[],
   report: Report,
 ): Promise<MeasuredLadder[]> {
-  const { layers, heads } = engine.model.shape;
+  const { layers } = engine.model.shape;
   const sample = halves.calibrated.filter((_, i) => i % layerSample === 0);
   const worst = reachOf(budget);
   const denseBytes = (await trials.run(uniformPolicy(layers, dense, dense), sample)).bytesPerToken;
@@ -79,8 +78,7 @@ export async function measureLadders(
       if (rungs.at(-1)!.loss > worst) break;
       const trial = await trials.run(policyAt(layers, [ladder], [rung]), sample);
       const { policy } = rung;
-      const recall =
-        policy.kind === "topK" ? recallOfOne(trial.score.heads.recall, layers, heads, policy.k) : rung.recall;
+      const recall = policy.kind === "topK" ? trial.score.layers[ladder.layer]!.heads.recall : rung.recall;
       const precision = policy.kind === "topK" ? recall : rung.precision;
       rungs.push({ ...rung, recall, precision, bytes: trial.bytesPerToken, loss: trial.kl });
       report((done + rungs.length) / total);
