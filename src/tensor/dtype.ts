@@ -1,14 +1,28 @@
 /** Element types that tensors in memory may have. Half-precision bits travel as Uint16Array: Node 20 has no Float16Array. */
-export type Dtype = "f32" | "f16" | "bf16" | "i32" | "u8";
-
-/** The dtypes that a weight matrix may have; activations are always `f32`. */
 export type FloatDtype = "f32" | "f16" | "bf16";
 
-export const bytesPerElement: Readonly<Record<Dtype, number>> = { f32: 4, f16: 2, bf16: 2, i32: 4, u8: 1 };
+/** Formats whose elements share scales: matrices only, laid out as quantized.ts says. */
+export type QuantizedDtype = "int8" | "int4";
+
+/** The dtypes that a weight matrix may have; activations are always `f32`. */
+export type WeightDtype = FloatDtype | QuantizedDtype;
+
+export type Dtype = WeightDtype | "i32" | "u8";
+
+/** Of the dtypes that store one element after another. */
+export const bytesPerElement: Readonly<Record<Exclude<Dtype, QuantizedDtype>, number>> = {
+  f32: 4,
+  f16: 2,
+  bf16: 2,
+  i32: 4,
+  u8: 1,
+};
+
+export const isQuantized = (dtype: Dtype): dtype is QuantizedDtype => dtype === "int8" || dtype === "int4";
 
 export type HostArray = Float32Array | Uint16Array | Int32Array | Uint8Array;
 
-/** A typed view of `length` elements of `dtype` at `byteOffset` of `buffer`. */
+/** A typed view of `length` elements of `dtype` at `byteOffset` of `buffer`; of a quantized dtype, `length` bytes. */
 export function hostView(
   dtype: Dtype,
   buffer: ArrayBufferLike,
@@ -24,6 +38,8 @@ export function hostView(
     case "i32":
       return new Int32Array(buffer, byteOffset, length);
     case "u8":
+    case "int8":
+    case "int4":
       return new Uint8Array(buffer, byteOffset, length);
     default:
       return dtype satisfies never;

@@ -3,7 +3,7 @@
  * sharing nothing with it but the contract. It checks nothing and keeps no time.
  */
 import type { ActiveSet, Kernels, Placement } from "../../src/kernels/contract.ts";
-import type { Dtype, HostArray } from "../../src/tensor/dtype.ts";
+import type { Dtype, HostArray, QuantizedDtype } from "../../src/tensor/dtype.ts";
 import { bf16ToNumber, f16ToNumber } from "../../src/tensor/dtype.ts";
 import type { Tensor } from "../../src/tensor/tensor.ts";
 import { elementCount } from "../../src/tensor/tensor.ts";
@@ -15,7 +15,7 @@ interface Numbers extends Tensor {
 const of = (tensor: Tensor): number[] => (tensor as Numbers).values;
 const upTo = (n: number): number[] => [...Array(n).keys()];
 const sum = (numbers: number[]): number => numbers.reduce((a, b) => a + b, 0);
-const widen: Record<Dtype, (stored: number) => number> = {
+const widen: Record<Exclude<Dtype, QuantizedDtype>, (stored: number) => number> = {
   f32: (v) => v,
   f16: f16ToNumber,
   bf16: bf16ToNumber,
@@ -82,7 +82,7 @@ export function openFloat64(): Kernels {
     },
     write(tensor, values: HostArray, offset = 0) {
       values.forEach((v, i) => {
-        of(tensor)[offset + i] = widen[tensor.dtype](v);
+        of(tensor)[offset + i] = widen[tensor.dtype as keyof typeof widen](v);
       });
     },
     async read(tensor, into, offset = 0) {

@@ -10,7 +10,15 @@ export const instructionSets = ["avx512", "avx2", "neon", "portable"] as const;
 export type InstructionSet = (typeof instructionSets)[number];
 
 /** The numbers of `Dtype` in native/kernels/table.h. */
-export const dtypeNumber: Readonly<Record<Dtype, number>> = { f32: 0, f16: 1, bf16: 2, i32: 3, u8: 4 };
+export const dtypeNumber: Readonly<Record<Dtype, number>> = {
+  f32: 0,
+  f16: 1,
+  bf16: 2,
+  i32: 3,
+  u8: 4,
+  int8: 5,
+  int4: 6,
+};
 
 export const activationNumber: Readonly<Record<Activation, number>> = { none: 0, relu: 1 };
 

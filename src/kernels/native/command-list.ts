@@ -3,9 +3,9 @@
  * `end` on, so that a check that throws in between leaves no half of a command behind. Nothing here allocates per command.
  */
 import type { Dtype } from "../../tensor/dtype.ts";
-import { bytesPerElement, hostView } from "../../tensor/dtype.ts";
+import { hostView, isQuantized } from "../../tensor/dtype.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
-import { elementCount } from "../../tensor/tensor.ts";
+import { byteLength, elementCount } from "../../tensor/tensor.ts";
 import type { ActiveSet, Placement } from "../contract.ts";
 import type { Addon, Engine, InstructionSet } from "./addon-types.ts";
 import { dtypeNumber } from "./addon-types.ts";
@@ -114,10 +114,10 @@ export class CommandList {
     const engine = this.flush(); // word 0 is about to carry the offset
     const count = elementCount(shape);
     const rows = elementCount(shape.slice(0, -1));
-    const bytes = count * bytesPerElement[dtype];
+    const bytes = byteLength({ dtype, shape });
     const buffer = new ArrayBuffer(bytes + alignment);
     const id = engine.add(buffer, bytes, dtypeNumber[dtype], rows, shape.at(-1) ?? 1);
-    const view = hostView(dtype, buffer, this.#words[0]!, count);
+    const view = hostView(dtype, buffer, this.#words[0]!, isQuantized(dtype) ? bytes : count);
     return new NativeTensor(this, id, dtype, Object.freeze([...shape]), view);
   }
 

@@ -1,5 +1,5 @@
 /** Tensors of the reference backend: one typed array each. */
-import { type Dtype, f16ToNumber, type HostArray, hostView } from "../../tensor/dtype.ts";
+import { type Dtype, f16ToNumber, type HostArray, hostView, isQuantized } from "../../tensor/dtype.ts";
 import { byteLength, elementCount, type Tensor } from "../../tensor/tensor.ts";
 
 export interface ReferenceTensor extends Tensor {
@@ -9,7 +9,8 @@ export interface ReferenceTensor extends Tensor {
 
 export function allocateTensor(dtype: Dtype, shape: readonly number[]): ReferenceTensor {
   const tensor = { dtype, shape: [...shape] };
-  const data = hostView(dtype, new ArrayBuffer(byteLength(tensor)), 0, elementCount(shape));
+  const bytes = byteLength(tensor);
+  const data = hostView(dtype, new ArrayBuffer(bytes), 0, isQuantized(dtype) ? bytes : elementCount(shape));
   return { ...tensor, data, freed: false };
 }
 
