@@ -19,6 +19,7 @@
       "sources": [
         "native/addon.cc",
         "native/cache-ops.cc",
+        "native/gemm.cc",
         "native/isa/cpu.cc",
         "native/matrix-ops.cc",
         "native/pool.cc",
@@ -33,7 +34,7 @@
       "xcode_settings": {"GCC_ENABLE_CPP_EXCEPTIONS": "YES"},
       "dependencies": ["portable"],
       "conditions": [
-        ["target_arch=='x64'", {"dependencies": ["avx2", "avx512"]}],
+        ["target_arch=='x64'", {"dependencies": ["avx2", "avx512", "avx512bf16", "amx"]}],
         ["target_arch=='arm64'", {"dependencies": ["neon"]}],
       ],
     },
@@ -64,6 +65,36 @@
           ],
           "xcode_settings": {
             "OTHER_CFLAGS": ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx2", "-mfma", "-mf16c"],
+          },
+        },
+        {
+          "target_name": "avx512bf16",
+          "type": "static_library",
+          "sources": ["native/isa/avx512bf16.cc"],
+          "cflags": [
+            "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512bf16", "-mavx2", "-mfma", "-mf16c",
+            "-Wno-uninitialized", "-Wno-maybe-uninitialized",
+          ],
+          "xcode_settings": {
+            "OTHER_CFLAGS": [
+              "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512bf16", "-mavx2", "-mfma", "-mf16c",
+            ],
+          },
+        },
+        {
+          "target_name": "amx",
+          "type": "static_library",
+          "sources": ["native/isa/amx.cc"],
+          "cflags": [
+            "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512bf16", "-mavx2", "-mfma", "-mf16c",
+            "-mamx-tile", "-mamx-bf16",
+            "-Wno-uninitialized", "-Wno-maybe-uninitialized",
+          ],
+          "xcode_settings": {
+            "OTHER_CFLAGS": [
+              "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512bf16", "-mavx2", "-mfma", "-mf16c",
+              "-mamx-tile", "-mamx-bf16",
+            ],
           },
         },
       ],

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "gemm.h"
 #include "kernels/table.h"
 #include "pool.h"
 
@@ -95,6 +96,7 @@ class Queue {
 
   const Table& table_;
   Pool pool_;
+  GemmPlanner gemm_;
   std::vector<Matrix> tensors_;  // null data: the number is free
   std::vector<int32_t> freeIds_;
   std::vector<Stretch> stretches_;  // what `recover` plans with: kept, so that it seldom allocates

@@ -1,20 +1,49 @@
 #include "cpu.h"
 
+#include "../kernels/gemm-job.h"
+
 #if defined(__x86_64__)
 #include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #endif
 
 namespace dejavu {
 namespace {
 
-const Table* usable[4];
+const Table* usable[6];
 
 #if defined(__x86_64__)
-/** Not every compiler knows "f16c" by name, so it is asked of the processor. */
-bool hasF16c() {
-  unsigned a, b, c, d;
-  return __get_cpuid(1, &a, &b, &c, &d) && (c & (1u << 29));
+/** Not every compiler knows these by name, so the processor is asked: a bit of register 0 … 3 (eax … edx) of a leaf. */
+bool hasBit(unsigned leaf, unsigned subleaf, int number, int bit) {
+  unsigned r[4];
+  return __get_cpuid_count(leaf, subleaf, &r[0], &r[1], &r[2], &r[3]) && (r[number] & (1u << bit));
 }
+
+bool hasF16c() { return hasBit(1, 0, 2, 29); }
+bool hasAvx512Bf16() { return hasBit(7, 1, 0, 5); }
+
+/** AMX with bfloat16. The system must grant the process the state of the registers first; a second request is harmless. */
+bool hasAmx() {
+#if defined(__linux__)
+  constexpr int requestPermission = 0x1023, tileData = 18;
+  return hasBit(7, 0, 3, 22) && hasBit(7, 0, 3, 24) && syscall(SYS_arch_prctl, requestPermission, tileData) == 0;
+#else
+  return false;
+#endif
+}
+
+/** `base` with a unit for products of many rows. */
+const Table* withGemm(Table& table, const Table& base, const char* name, const Gemm& gemm) {
+  table = base;
+  table.name = name;
+  table.gemm = &gemm;
+  return &table;
+}
+
+Table amxTable, avx512bf16Table;
 #endif
 
 bool fill() {
@@ -23,8 +52,14 @@ bool fill() {
   __builtin_cpu_init();
   bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && hasF16c();
   if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
+      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")) {
+    const Table& best = avx512Table;
+    if (hasAvx512Bf16()) {
+      if (hasAmx()) *next++ = withGemm(amxTable, best, "amx", amxGemm);
+      *next++ = withGemm(avx512bf16Table, best, "avx512bf16", avx512bf16Gemm);
+    }
     *next++ = &avx512Table;
+  }
   if (avx2) *next++ = &avx2Table;
 #elif defined(__aarch64__)
   *next++ = &neonTable;

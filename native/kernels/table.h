@@ -117,6 +117,8 @@ struct RowsJob {
 
 using Kernel = void (*)(const void* job, int64_t chunk, float* scratch);
 
+struct Gemm;
+
 struct Table {
   const char* name;
   Kernel productRows[weightTypes];      // chunk = (row, weight rows): any set, one x row at a time
@@ -130,6 +132,7 @@ struct Table {
   Kernel transpose, layerNorm, unitNorms, selectTopK, selectThreshold, refine, logSoftmax, argmax;  // chunk = rows
   Kernel refineShared, unite;  // one chunk
   Kernel readSum;  // adds up `columns` floats of x from chunk * columns on: the read probe
+  const Gemm* gemm = nullptr;  // what multiplies many rows in bfloat16; null: the tiles above do
 };
 
 extern const Table portableTable, avx2Table, avx512Table, neonTable;

@@ -4,7 +4,7 @@ import type { ActiveSet } from "../../src/kernels/contract.ts";
 import type { FloatDtype } from "../../src/tensor/dtype.ts";
 import type { Tensor } from "../../src/tensor/tensor.ts";
 import { expectSame, Lab, type Place, play } from "./lab.ts";
-import { type Subject, types } from "./subject.ts";
+import { exactRows, type Subject, types } from "./subject.ts";
 
 /** `row by row` lists for each row what `shared` lists for all. */
 type Choice = "none" | "full" | "random" | "shared" | "row by row" | "shared full" | "shared empty";
@@ -70,7 +70,7 @@ export function exactness(subject: Subject): void {
             const withSet = await play(kernels, 7, (lab) => scenario(lab, rows, "full", type));
             const shared = await play(kernels, 7, (lab) => scenario(lab, rows, "shared full", type));
             const without = await play(kernels, 7, (lab) => scenario(lab, rows, "none", type));
-            expectSame(withSet, without);
+            if (!weighted || exactRows(type, rows)) expectSame(withSet, without);
             expectSame(shared, without);
           }
       });
@@ -80,6 +80,7 @@ export function exactness(subject: Subject): void {
         const { kernels } = subject;
         for (const type of weighted ? types : types.slice(0, 1))
           for (const rows of [2, 5, 33]) {
+            if (weighted && !exactRows(type, rows)) continue;
             const shared = await play(kernels, 7, (lab) => scenario(lab, rows, "shared", type));
             expectSame(shared, await play(kernels, 7, (lab) => scenario(lab, rows, "row by row", type)));
           }
@@ -109,7 +110,8 @@ export function exactness(subject: Subject): void {
   it("rows computed together are the rows computed one at a time", async () => {
     const { kernels } = subject;
     for (const type of types)
-      for (const rows of [2, 3, 4, 7, 35, 65]) {
+      for (const rows of [2, 3, 4, 7, 15, 35, 65]) {
+        if (!exactRows(type, rows)) continue;
         const lab = new Lab(kernels, 9);
         const [n, k] = [131, 197];
         const [x, weight, back] = [lab.random([rows, k]), lab.random([n, k], type), lab.random([n, k], type)];

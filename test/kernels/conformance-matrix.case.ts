@@ -7,7 +7,7 @@ import type { Filling } from "./lab.ts";
 import { dtype, filling, rowCount, type Subject, seed, size, smallSize } from "./subject.ts";
 
 export function matrixOps(subject: Subject): void {
-  const { property, agree, agreeExactly } = subject;
+  const { property, agree, agreeExactly, toleranceOf } = subject;
 
   property<[number, number, FloatDtype, number]>(
     "embedding gathers rows",
@@ -104,15 +104,19 @@ export function matrixOps(subject: Subject): void {
       seed,
     ],
     (units, k, perUnit, rows, type, fill, shared, activation, biased, s) =>
-      agree(s, async (lab) => {
-        const n = units * perUnit;
-        const out = lab.random([rows + 3, n]);
-        const [x, weight] = [lab.random([rows + 1, k]), lab.random([n, k], type)];
-        const bias = biased ? lab.random([n]) : null;
-        const set = lab.set(units, rows, fill, shared);
-        lab.kernels.product(out, 2, x, weight, bias, activation, set, perUnit, rows);
-        return lab.read(out);
-      }),
+      agree(
+        s,
+        async (lab) => {
+          const n = units * perUnit;
+          const out = lab.random([rows + 3, n]);
+          const [x, weight] = [lab.random([rows + 1, k]), lab.random([n, k], type)];
+          const bias = biased ? lab.random([n]) : null;
+          const set = lab.set(units, rows, fill, shared);
+          lab.kernels.product(out, 2, x, weight, bias, activation, set, perUnit, rows);
+          return lab.read(out);
+        },
+        toleranceOf(type, rows),
+      ),
     200,
   );
 
@@ -120,14 +124,18 @@ export function matrixOps(subject: Subject): void {
     "accumulate, dense and of active sets, shared or not",
     [size, size, fc.constantFrom(1, 2, 3), rowCount, dtype, filling, fc.boolean(), fc.boolean(), seed],
     (units, d, perUnit, rows, type, fill, shared, biased, s) =>
-      agree(s, async (lab) => {
-        const n = units * perUnit;
-        const out = lab.random([rows + 1, d]);
-        const [a, weight] = [lab.random([rows + 1, n]), lab.random([n, d], type)];
-        const set = lab.set(units, rows, fill, shared);
-        lab.kernels.accumulate(out, a, weight, biased ? lab.random([d]) : null, set, perUnit, rows);
-        return lab.read(out);
-      }),
+      agree(
+        s,
+        async (lab) => {
+          const n = units * perUnit;
+          const out = lab.random([rows + 1, d]);
+          const [a, weight] = [lab.random([rows + 1, n]), lab.random([n, d], type)];
+          const set = lab.set(units, rows, fill, shared);
+          lab.kernels.accumulate(out, a, weight, biased ? lab.random([d]) : null, set, perUnit, rows);
+          return lab.read(out);
+        },
+        toleranceOf(type, rows),
+      ),
     200,
   );
 

@@ -67,9 +67,10 @@ async function steps(lab: Lab, shape: Shape): Promise<number[]> {
       k.recover(keys, values, x, kWeight, kBias, vWeight, vBias, other, headDim, recovery, placement, rows);
     }
     const projected = lab.random([rows + 1, width]);
-    k.product(projected, 0, x, kWeight, kBias, "none", null, 1, rows);
+    const all = lab.set(width, rows, "full"); // a set for each row: exact, however many rows there are
+    k.product(projected, 0, x, kWeight, kBias, "none", all, 1, rows);
     k.storeRows(denseKeys, projected, placement, rows);
-    k.product(projected, 0, x, vWeight, vBias, "none", null, 1, rows);
+    k.product(projected, 0, x, vWeight, vBias, "none", all, 1, rows);
     k.storeRows(denseValues, projected, placement, rows);
 
     const filled = await lab.read(recovery.filled);

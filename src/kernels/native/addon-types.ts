@@ -6,7 +6,7 @@ import type { Activation } from "../contract.ts";
 export const surfaceVersion = 2;
 
 /** From the most to the least that a machine may offer. */
-export const instructionSets = ["avx512", "avx2", "neon", "portable"] as const;
+export const instructionSets = ["amx", "avx512bf16", "avx512", "avx2", "neon", "portable"] as const;
 export type InstructionSet = (typeof instructionSets)[number];
 
 /** The numbers of `Dtype` in native/kernels/table.h. */
