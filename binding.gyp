@@ -34,7 +34,7 @@
       "xcode_settings": {"GCC_ENABLE_CPP_EXCEPTIONS": "YES"},
       "dependencies": ["portable"],
       "conditions": [
-        ["target_arch=='x64'", {"dependencies": ["avx2", "avx512", "avx512bf16", "amx"]}],
+        ["target_arch=='x64'", {"dependencies": ["avx2", "avx512", "avx512vnni", "amx"]}],
         ["target_arch=='arm64'", {"dependencies": ["neon"]}],
       ],
     },
@@ -68,16 +68,17 @@
           },
         },
         {
-          "target_name": "avx512bf16",
+          "target_name": "avx512vnni",
           "type": "static_library",
-          "sources": ["native/isa/avx512bf16.cc"],
+          "sources": ["native/isa/avx512bf16.cc", "native/isa/avx512vnni.cc"],
           "cflags": [
-            "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512bf16", "-mavx2", "-mfma", "-mf16c",
-            "-Wno-uninitialized", "-Wno-maybe-uninitialized",
+            "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni", "-mavx512bf16",
+            "-mavx2", "-mfma", "-mf16c", "-Wno-uninitialized", "-Wno-maybe-uninitialized",
           ],
           "xcode_settings": {
             "OTHER_CFLAGS": [
-              "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512bf16", "-mavx2", "-mfma", "-mf16c",
+              "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni", "-mavx512bf16",
+              "-mavx2", "-mfma", "-mf16c",
             ],
           },
         },

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <new>
 
+#include "layout.h"
 #include "work.h"
 
 namespace dejavu {
@@ -12,26 +13,15 @@ namespace {
 constexpr int64_t fewestRows = 16;
 constexpr std::align_val_t line{64};
 
-/** Where the kernels of a weight type stand in `Gemm`; -1: float32 and float16 keep their exact sums. */
-int typeIndex(Dtype dtype) {
-  switch (static_cast<int32_t>(dtype)) {
-    case static_cast<int32_t>(Dtype::bf16): return 0;
-    case 5: return 1;  // int8
-    case 6: return 2;  // int4
-    default: return -1;
-  }
-}
-
-bool suits(const Gemm* gemm, const Units& set, int64_t rows, Dtype dtype) {
-  return gemm && rows >= fewestRows && (!set.indices || set.shared) && typeIndex(dtype) >= 0;
-}
+bool suits(const Units& set, int64_t rows) { return rows >= fewestRows && (!set.indices || set.shared); }
 
 }  // namespace
 
 GemmPlanner::~GemmPlanner() { ::operator delete(packed_, line); }
 
 bool GemmPlanner::product(Pool& pool, const Gemm* gemm, const ProductJob& job, Dtype dtype) {
-  if (!suits(gemm, job.set, job.rows, dtype) || job.k == 0) return false;
+  int type = weightIndex(dtype);
+  if (!gemm || !gemm->product[type] || !suits(job.set, job.rows) || job.k == 0) return false;
   GemmJob plan{};
   plan.out = job.out;
   plan.x = job.x;
@@ -39,16 +29,17 @@ bool GemmPlanner::product(Pool& pool, const Gemm* gemm, const ProductJob& job, D
   plan.bias = job.bias;
   plan.index = weightRows(job.set);
   plan.rows = job.rows;
-  plan.outColumns = plan.weightRows = job.n;
+  plan.outColumns = job.n;
   plan.xColumns = plan.weightColumns = plan.depth = job.k;
   plan.width = plan.index ? job.set.counts[0] * job.set.perUnit : job.n;
   plan.relu = job.relu;
-  run(pool, plan, gemm->packProduct, gemm->product[typeIndex(dtype)]);
+  run(pool, plan, gemm->packProduct, gemm->product[type]);
   return true;
 }
 
 bool GemmPlanner::accumulate(Pool& pool, const Gemm* gemm, const AccumulateJob& job, Dtype dtype) {
-  if (!suits(gemm, job.set, job.rows, dtype)) return false;
+  int type = weightIndex(dtype);
+  if (!gemm || !gemm->accumulate[type] || !suits(job.set, job.rows)) return false;
   GemmJob plan{};
   plan.out = job.out;
   plan.x = job.a;
@@ -56,11 +47,11 @@ bool GemmPlanner::accumulate(Pool& pool, const Gemm* gemm, const AccumulateJob& 
   plan.bias = job.bias;
   plan.index = weightRows(job.set);
   plan.rows = job.rows;
-  plan.xColumns = plan.weightRows = job.n;
+  plan.xColumns = job.n;
   plan.outColumns = plan.weightColumns = plan.width = job.d;
   plan.depth = plan.index ? job.set.counts[0] * job.set.perUnit : job.n;
   if (plan.depth == 0) return false;
-  run(pool, plan, gemm->packAccumulate[typeIndex(dtype)], gemm->accumulate[typeIndex(dtype)]);
+  run(pool, plan, gemm->packAccumulate[type], gemm->accumulate[type]);
   return true;
 }
 
@@ -70,6 +61,7 @@ void GemmPlanner::run(Pool& pool, GemmJob& job, Kernel pack, Kernel multiply) {
   constexpr int64_t chunksPerThread = 4;  // as many chunks as balance threads, but wide ones: each passes over all of x
   int64_t share = pool.threads() == 1 ? job.width : quotient(job.width, pool.threads() * chunksPerThread);
   job.chunkWidth = std::min(quotient(share, gemmWidthStep) * gemmWidthStep, gemmWidth);
+  job.stride = pool.threads();
   int64_t padded = quotient(most, gemmPanel) * gemmPanel;
   pool.reserve(static_cast<size_t>(job.chunkWidth * (gemmDepth / 2 + padded)));
   reservePacked(blocks * padded * gemmDepth);

@@ -11,6 +11,7 @@
 
 #include "gemm.h"
 #include "kernels/table.h"
+#include "layout.h"
 #include "pool.h"
 
 namespace dejavu {
@@ -36,6 +37,7 @@ enum class Opcode : int32_t {
   argmax,
   mark,
   startProfile,
+  convert,
 };
 
 constexpr int phaseCount = 5;
@@ -48,6 +50,16 @@ struct Matrix {
 
   float* floats() const { return static_cast<float*>(data); }
   int32_t* integers() const { return static_cast<int32_t*>(data); }
+  Weights weights() const {
+    Layout layout = layoutOf(dtype, rows, columns);
+    const uint8_t* start = static_cast<const uint8_t*>(data);
+    return {start, isQuantized(dtype) ? start + layout.scaleOffset : nullptr, layout.stride, layout.scaleStride};
+  }
+  /** What reading one row costs, scales included. */
+  int64_t rowBytes() const {
+    Layout layout = layoutOf(dtype, rows, columns);
+    return layout.stride + layout.scaleStride;
+  }
 };
 
 class Queue {
@@ -74,10 +86,12 @@ class Queue {
   int64_t planRecovery(const Units& units, const Places& places, const int32_t* filled, int64_t refresh, int64_t window,
                        int64_t rows, int64_t cacheRows);
   void overRows(Kernel kernel, RowsJob& job, int64_t bytesPerRow);
+  void prepare(const Matrix& weight, const Matrix& x, int64_t rows, ProductJob& job);
 
   void embedding(Words& words);
   void addRows(Words& words);
   void copyRows(Words& words);
+  void convert(Words& words);
   void transpose(Words& words);
   void layerNorm(Words& words);
   void product(Words& words);
@@ -99,6 +113,7 @@ class Queue {
   GemmPlanner gemm_;
   std::vector<Matrix> tensors_;  // null data: the number is free
   std::vector<int32_t> freeIds_;
+  std::vector<uint8_t> prepared_;   // rows of x for quantized weights: kept, so that it seldom allocates
   std::vector<Stretch> stretches_;  // what `recover` plans with: kept, so that it seldom allocates
   std::vector<Span> spans_;
   std::vector<int64_t> total_;

@@ -24,7 +24,7 @@ struct Unit {
 
   // Registers 0 … 3: sums. 4, 5: left. 6, 7: right.
   template <int L, int R>
-  void multiply(float* sums, const uint16_t* left, const uint16_t* right, int64_t steps, bool fresh) {
+  void multiply(float* sums, const uint16_t* left, const uint16_t* right, int64_t steps, bool fresh, const Ahead& ahead) {
     if (fresh) {
       _tile_zero(0);
       if constexpr (R == 2) _tile_zero(1);
@@ -37,6 +37,7 @@ struct Unit {
       if constexpr (L == 2 && R == 2) _tile_loadd(3, sums + 768, 64);
     }
     for (int64_t s = 0; s < steps; s++, left += stepWords, right += stepWords) {
+      ahead.fetch(s);
       _tile_loadd(6, right, 64);
       _tile_loadd(4, left, 64);
       _tile_dpbf16ps(0, 4, 6);

@@ -9,7 +9,8 @@ namespace {
 
 struct Unit {
   template <int L, int R>
-  void multiply(float* sums, const uint16_t* left, const uint16_t* right, int64_t steps, bool fresh) {
+  void multiply(float* sums, const uint16_t* left, const uint16_t* right, int64_t steps, bool fresh, const Ahead& ahead) {
+    for (int64_t s = 0; s < steps; s++) ahead.fetch(s);
     for (int l = 0; l < L; l++)
       for (int row = 0; row < 16; row += rowsAtOnce)
         rows<R>(sums + l * 512 + row * 16, left + l * tileWords + row * lineWords, right, steps, fresh);

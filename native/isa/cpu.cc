@@ -23,7 +23,6 @@ bool hasBit(unsigned leaf, unsigned subleaf, int number, int bit) {
 }
 
 bool hasF16c() { return hasBit(1, 0, 2, 29); }
-bool hasAvx512Bf16() { return hasBit(7, 1, 0, 5); }
 
 /** AMX with bfloat16. The system must grant the process the state of the registers first; a second request is harmless. */
 bool hasAmx() {
@@ -43,7 +42,7 @@ const Table* withGemm(Table& table, const Table& base, const char* name, const G
   return &table;
 }
 
-Table amxTable, avx512bf16Table;
+Table amxTable, bf16Table;
 #endif
 
 bool fill() {
@@ -51,15 +50,13 @@ bool fill() {
 #if defined(__x86_64__)
   __builtin_cpu_init();
   bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && hasF16c();
-  if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")) {
-    const Table& best = avx512Table;
-    if (hasAvx512Bf16()) {
-      if (hasAmx()) *next++ = withGemm(amxTable, best, "amx", amxGemm);
-      *next++ = withGemm(avx512bf16Table, best, "avx512bf16", avx512bf16Gemm);
-    }
-    *next++ = &avx512Table;
+  bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+  if (avx512 && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16")) {
+    if (hasAmx()) *next++ = withGemm(amxTable, avx512vnniTable, "amx", amxGemm);
+    *next++ = withGemm(bf16Table, avx512vnniTable, avx512vnniTable.name, avx512bf16Gemm);
   }
+  if (avx512) *next++ = &avx512Table;
   if (avx2) *next++ = &avx2Table;
 #elif defined(__aarch64__)
   *next++ = &neonTable;

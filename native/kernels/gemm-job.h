@@ -29,23 +29,23 @@ constexpr int64_t gemmRows = 512, gemmWidth = 256, gemmWidthStep = 64;
 struct GemmJob {
   float* out;            // [rows, outColumns]
   const float* x;        // [rows, xColumns]
-  const void* weight;    // [weightRows, weightColumns]
+  Weights weight;        // its columns: weightColumns
   const float* bias;     // [outColumns] or null
   const int32_t* index;  // the weight rows that take part, ascending; null: all
   uint16_t* packed;      // [blocks of depth, panels of rows, gemmPanelBlock]
-  int64_t rows, outColumns, xColumns, weightRows, weightColumns;
+  int64_t rows, outColumns, xColumns, weightColumns;
   int64_t width, depth;  // outputs of a row, and length of their sums
   int64_t chunkWidth;    // outputs of a chunk: a multiple of gemmWidthStep, at most gemmWidth
+  int64_t stride;        // chunks from one to the next that the same thread is likely to do
   bool relu;
 };
 
-/** By weight type: bf16, int8, int4. */
-constexpr int gemmTypes = 3;
+/** What one unit offers; null where a weight type is not for it. */
 struct Gemm {
-  Kernel packProduct;                // chunk = (block of depth, 16 rows)
-  Kernel packAccumulate[gemmTypes];  // chunk = (block of depth, 16 rows)
-  Kernel product[gemmTypes];         // chunk = chunkWidth outputs
-  Kernel accumulate[gemmTypes];      // chunk = chunkWidth outputs
+  Kernel packProduct;                  // chunk = (block of depth, 16 rows)
+  Kernel packAccumulate[weightTypes];  // chunk = (block of depth, 16 rows)
+  Kernel product[weightTypes];         // chunk = chunkWidth outputs
+  Kernel accumulate[weightTypes];      // chunk = chunkWidth outputs
 };
 
 extern const Gemm amxGemm, avx512bf16Gemm;

@@ -95,8 +95,8 @@ inline __m512 activations(const GemmJob& job, const float* x, int64_t i, int64_t
   } else {
     a = _mm512_maskz_loadu_ps(mask, x + i);
   }
-  if constexpr (Weights<T>::scaledRows) {
-    const float* scales = Weights<T>(job).scales;
+  if constexpr (BrainRows<T>::scaledRows) {
+    const float* scales = BrainRows<T>(job).scales;
     __m512 scale = job.index ? _mm512_mask_i32gather_ps(_mm512_setzero_ps(), mask, index, scales, 4)
                              : _mm512_maskz_loadu_ps(mask, scales + i);
     a = _mm512_mul_ps(a, scale);
@@ -121,7 +121,7 @@ void packAccumulate(const void* data, int64_t chunk, float*) {
 /** `count` weight rows from position `first` on, columns `from` … `to`, as panels of rows: one weight row a line. */
 template <class T>
 inline void unpackRows(uint16_t* out, const GemmJob& job, int64_t first, int64_t count, int64_t from, int64_t to) {
-  Weights<T> weights(job);
+  BrainRows<T> weights(job);
   for (int64_t r = 0; r < quotient(count, gemmPanel) * gemmPanel; r++) {
     uint16_t* line = out + r / gemmPanel * gemmPanelBlock + r % gemmPanel / 16 * tileWords + r % 16 * lineWords;
     int64_t row = r >= count ? 0 : job.index ? job.index[first + r] : first + r;
@@ -145,7 +145,7 @@ inline void storePairs(uint16_t* out, __m512i even, __m512i odd) {
 /** The weight rows at positions `from` … `to`, `count` columns from `first` on, as panels of pairs: two rows a line. */
 template <class T>
 inline void unpackPairs(uint16_t* out, const GemmJob& job, int64_t first, int64_t count, int64_t from, int64_t to) {
-  Weights<T> weights(job);
+  BrainRows<T> weights(job);
   const Group none{{_mm512_setzero_si512(), _mm512_setzero_si512()}};
   for (int64_t i = 0; i < quotient(to - from, gemmStep) * gemmStep; i += 2) {
     uint16_t* line = out + i / gemmStep * stepWords + i % gemmStep / 2 * lineWords;
@@ -160,6 +160,41 @@ inline void unpackPairs(uint16_t* out, const GemmJob& job, int64_t first, int64_
     }
   }
 }
+
+/** Brings rows of weights that are wanted soon near, a line of each at every step of a multiplication. */
+struct Ahead {
+  static constexpr int64_t most = gemmPanel;
+  const char* rows[most];
+  int64_t count = 0, lines = 0;
+
+  void fetch(int64_t step) const {
+    if (step < lines)
+      for (int64_t r = 0; r < count; r++) _mm_prefetch(rows[r] + step * 64, _MM_HINT_T1);
+  }
+};
+
+/** The block of weights that is wanted next: `count` weight rows from position `first` on, and some of their columns. */
+template <class T>
+struct Next {
+  const GemmJob& job;
+  BrainRows<T> weights;
+  int64_t first, count, column, columns;
+
+  Next(const GemmJob& job, int64_t first, int64_t count, int64_t column, int64_t columns)
+      : job(job), weights(job), first(first), count(count), column(column), columns(columns) {}
+
+  /** What the multiplication number `call` of `calls` fetches of it. */
+  Ahead part(int64_t call, int64_t calls) const {
+    Ahead ahead;
+    if (count <= 0 || columns <= 0) return ahead;
+    int64_t share = smaller(quotient(count, calls), Ahead::most), from = first + call * share;
+    ahead.lines = quotient(quotient(columns, groupColumns) * BrainRows<T>::groupBytes, 64);
+    ahead.count = smaller(share, first + count - from);
+    for (int64_t r = 0; r < ahead.count; r++)
+      ahead.rows[r] = weights.address(job.index ? job.index[from + r] : from + r, column);
+    return ahead;
+  }
+};
 
 }  // namespace
 }  // namespace dejavu::DEJAVU_ISA

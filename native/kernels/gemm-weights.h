@@ -9,8 +9,6 @@ namespace {
 
 #define UNROLL _Pragma("GCC unroll 32")
 
-constexpr int64_t groupColumns = 64;
-
 struct Int8 {};
 struct Int4 {};
 
@@ -27,15 +25,15 @@ inline __mmask32 firstWords(int64_t n) { return n >= 32 ? ~0u : n <= 0 ? 0u : (1
 
 /** `group(row, column)`: columns from a multiple of 64 on. What lies beyond the last is zero, or not to be used. */
 template <class T>
-struct Weights;
+struct BrainRows;
 
 template <>
-struct Weights<Brain> {
+struct BrainRows<Brain> {
   static constexpr bool scaledRows = false;
   const uint16_t* bits;
   int64_t columns;
 
-  explicit Weights(const GemmJob& job) : bits((const uint16_t*)job.weight), columns(job.weightColumns) {}
+  explicit BrainRows(const GemmJob& job) : bits((const uint16_t*)job.weight.data), columns(job.weightColumns) {}
 
   Group group(int64_t row, int64_t column) const {
     const uint16_t* from = bits + row * columns + column;
@@ -50,16 +48,14 @@ struct Weights<Brain> {
 
 /** Codes are exact in bfloat16; the scale of the row is for the float32 side. */
 template <>
-struct Weights<Int8> {
+struct BrainRows<Int8> {
   static constexpr bool scaledRows = true;
   const int8_t* codes;
   const float* scales;  // [weight rows]
   int64_t stride;
 
-  explicit Weights(const GemmJob& job) : codes((const int8_t*)job.weight) {
-    stride = quotient(job.weightColumns, groupColumns) * groupColumns;
-    scales = (const float*)(codes + quotient(job.weightRows * stride, 64) * 64);
-  }
+  explicit BrainRows(const GemmJob& job)
+      : codes((const int8_t*)job.weight.data), scales((const float*)job.weight.scales), stride(job.weight.stride) {}
 
   Group group(int64_t row, int64_t column) const {
     const int8_t* from = codes + row * stride + column;
@@ -76,16 +72,14 @@ struct Weights<Int8> {
 
 /** Sixteen codes times the two scales of a group are two tables of bfloat16 numbers, in which the codes are looked up. */
 template <>
-struct Weights<Int4> {
+struct BrainRows<Int4> {
   static constexpr bool scaledRows = false;
   const uint8_t* codes;
   const uint8_t* scales;  // [weight rows, groups] pairs of float16
   int64_t groups;
 
-  explicit Weights(const GemmJob& job) : codes((const uint8_t*)job.weight) {
-    groups = quotient(job.weightColumns, groupColumns);
-    scales = codes + quotient(job.weightRows * groups * 32, 64) * 64;
-  }
+  explicit BrainRows(const GemmJob& job)
+      : codes(job.weight.data), scales(job.weight.scales), groups(quotient(job.weightColumns, groupColumns)) {}
 
   Group group(int64_t row, int64_t column) const {
     int64_t at = row * groups + column / groupColumns;

@@ -41,7 +41,7 @@ void finishProduct(const GemmJob& job, const Space& space, int64_t first, int64_
     __mmask16 mask = firstFloats(width - o);
     __m512 bias = job.bias ? perOutput(job.bias, job.index, first + o, mask) : _mm512_setzero_ps();
     __m512 scale = _mm512_set1_ps(1);
-    if constexpr (Weights<T>::scaledRows) scale = perOutput(Weights<T>(job).scales, job.index, first + o, mask);
+    if constexpr (BrainRows<T>::scaledRows) scale = perOutput(BrainRows<T>(job).scales, job.index, first + o, mask);
     __m512i index = job.index ? _mm512_maskz_loadu_epi32(mask, job.index + first + o) : _mm512_setzero_si512();
     for (int64_t r = 0; r < job.rows; r += 16) {
       const float* tile = space.at(o / gemmPanel, r / gemmPanel) + (o % gemmPanel / 16 * 2 + r % gemmPanel / 16) * tileFloats;
@@ -51,7 +51,7 @@ void finishProduct(const GemmJob& job, const Space& space, int64_t first, int64_
       int64_t count = smaller(16, job.rows - r);
       for (int64_t i = 0; i < count; i++) {
         __m512 v = _mm512_castsi512_ps(lines[i]);
-        if constexpr (Weights<T>::scaledRows) v = _mm512_mul_ps(v, scale);
+        if constexpr (BrainRows<T>::scaledRows) v = _mm512_mul_ps(v, scale);
         if (job.bias) v = _mm512_add_ps(v, bias);
         if (job.relu) v = _mm512_mask_mov_ps(v, _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_LT_OQ), _mm512_setzero_ps());
         float* out = job.out + (r + i) * job.outColumns;
@@ -73,15 +73,21 @@ void gemmProduct(const void* data, int64_t chunk, float* scratch) {
   for (int64_t k = 0; k < job.depth; k += gemmDepth) {
     int64_t to = smaller(k + gemmDepth, job.depth), steps = quotient(to - k, gemmStep);
     unpackRows<T>(space.weights, job, first, width, k, to);
+    // After the last block comes the first of another chunk, as a rule the one `stride` further on.
+    bool last = to == job.depth;
+    int64_t nextFirst = last ? first + job.stride * job.chunkWidth : first, nextK = last ? 0 : to;
+    Next<T> next(job, nextFirst, smaller(job.chunkWidth, job.width - nextFirst), nextK,
+                 smaller(gemmDepth, job.depth - nextK));
     for (int64_t r = 0; r < space.rowPanels; r++) {
       const uint16_t* right = packedTile(job, k / gemmDepth, r * gemmPanel);
       bool both = job.rows - r * gemmPanel > 16;
       for (int64_t o = 0; o < space.outputPanels; o++) {
         const uint16_t* left = space.weights + o * gemmPanelBlock;
+        Ahead ahead = next.part(r * space.outputPanels + o, space.rowPanels * space.outputPanels);
         if (both)
-          unit.template multiply<2, 2>(space.at(o, r), left, right, steps, k == 0);
+          unit.template multiply<2, 2>(space.at(o, r), left, right, steps, k == 0, ahead);
         else
-          unit.template multiply<2, 1>(space.at(o, r), left, right, steps, k == 0);
+          unit.template multiply<2, 1>(space.at(o, r), left, right, steps, k == 0, ahead);
       }
     }
   }
@@ -111,15 +117,20 @@ void gemmAccumulate(const void* data, int64_t chunk, float* scratch) {
   for (int64_t i = 0; i < job.depth; i += gemmDepth) {
     int64_t to = smaller(i + gemmDepth, job.depth), steps = quotient(to - i, gemmStep);
     unpackPairs<T>(space.weights, job, first, width, i, to);
+    bool last = to == job.depth;
+    int64_t nextFirst = last ? first + job.stride * job.chunkWidth : first, nextI = last ? 0 : to;
+    Next<T> next(job, nextI, smaller(gemmDepth, job.depth - nextI), nextFirst,
+                 smaller(job.chunkWidth, job.width - nextFirst));
     for (int64_t r = 0; r < space.rowPanels; r++) {
       const uint16_t* left = packedTile(job, i / gemmDepth, r * gemmPanel);
       bool both = job.rows - r * gemmPanel > 16;
       for (int64_t c = 0; c < space.outputPanels; c++) {
         const uint16_t* right = space.weights + c * gemmPanelBlock;
+        Ahead ahead = next.part(r * space.outputPanels + c, space.rowPanels * space.outputPanels);
         if (both)
-          unit.template multiply<2, 2>(space.at(c, r), left, right, steps, i == 0);
+          unit.template multiply<2, 2>(space.at(c, r), left, right, steps, i == 0, ahead);
         else
-          unit.template multiply<1, 2>(space.at(c, r), left, right, steps, i == 0);
+          unit.template multiply<1, 2>(space.at(c, r), left, right, steps, i == 0, ahead);
       }
     }
   }
@@ -129,9 +140,9 @@ void gemmAccumulate(const void* data, int64_t chunk, float* scratch) {
 constexpr Gemm makeGemm() {
   return {
       packProduct,
-      {packAccumulate<Brain>, packAccumulate<Int8>, packAccumulate<Int4>},
-      {gemmProduct<Brain>, gemmProduct<Int8>, gemmProduct<Int4>},
-      {gemmAccumulate<Brain>, gemmAccumulate<Int8>, gemmAccumulate<Int4>},
+      {nullptr, nullptr, packAccumulate<Brain>, packAccumulate<Int8>, packAccumulate<Int4>},
+      {nullptr, nullptr, gemmProduct<Brain>, gemmProduct<Int8>, gemmProduct<Int4>},
+      {nullptr, nullptr, gemmAccumulate<Brain>, gemmAccumulate<Int8>, gemmAccumulate<Int4>},
   };
 }
 

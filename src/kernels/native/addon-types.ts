@@ -3,10 +3,10 @@ import type { Dtype } from "../../tensor/dtype.ts";
 import type { Activation } from "../contract.ts";
 
 /** Raised with every change of this file or of native/; a binary with another number is refused. */
-export const surfaceVersion = 2;
+export const surfaceVersion = 3;
 
 /** From the most to the least that a machine may offer. */
-export const instructionSets = ["amx", "avx512bf16", "avx512", "avx2", "neon", "portable"] as const;
+export const instructionSets = ["amx", "avx512vnni", "avx512", "avx2", "neon", "portable"] as const;
 export type InstructionSet = (typeof instructionSets)[number];
 
 /** The numbers of `Dtype` in native/kernels/table.h. */
@@ -43,6 +43,7 @@ export const opcode = {
   argmax: 16,
   mark: 17,
   startProfile: 18,
+  convert: 19,
 } as const;
 
 export interface Addon {
