@@ -41,7 +41,7 @@ void Queue::product(Words& words) {
   job.chunks = quotient(most, job.chunkRows);
   if (tiles) pool_.reserve(panelScratch);
   Kernel kernel = tiles ? table_.productTiles[type] : table_.productRows[type];
-  pool_.run(kernel, &job, job.chunks * (tiles ? quotient(rows, blockRows) : rows));
+  submit(kernel, job, job.chunks * (tiles ? quotient(rows, blockRows) : rows));
 }
 
 void Queue::accumulate(Words& words) {
@@ -69,7 +69,7 @@ void Queue::accumulate(Words& words) {
   job.chunks = quotient(d, job.chunkColumns);
   pool_.reserve(static_cast<size_t>(tiles ? chainRows * chainColumns : job.chunkColumns));
   Kernel kernel = tiles ? table_.accumulateTiles[type] : table_.accumulateRows[type];
-  pool_.run(kernel, &job, job.chunks * (tiles ? quotient(rows, chainRows) : rows));
+  submit(kernel, job, job.chunks * (tiles ? quotient(rows, chainRows) : rows));
 }
 
 }  // namespace dejavu

@@ -44,17 +44,32 @@ export function predictedScorer(kernels: Kernels, predictors: Predictors, maxRow
     };
   const steps = { heads: predictors.heads.map(prepare), neurons: predictors.neurons.map(prepare) };
 
+  const stepOf = (unit: UnitKind, layer: number): Step => {
+    const step = steps[unit][layer];
+    if (!step) throw new Error(`layer ${layer} has no predictor for ${unit}`);
+    return step;
+  };
+  const reduce = ({ hidden, down, source }: Step, block: BlockView) => {
+    if (hidden === null || down === null) return;
+    kernels.product(hidden, 0, block.source(source), down, null, "none", null, 1, block.rows);
+  };
+  const expand = ({ hidden, up, bias, logits, source }: Step, block: BlockView) => {
+    const input = hidden ?? block.source(source);
+    kernels.product(logits, 0, input, up, bias, "none", null, 1, block.rows);
+  };
+  const looksAhead = (layer: number) => stepOf("neurons", layer).source !== "mlp-input";
+
   return {
     scores(unit: UnitKind, block: BlockView): Tensor {
-      const step = steps[unit][block.layer];
-      if (!step) throw new Error(`layer ${block.layer} has no predictor for ${unit}`);
-      let input = block.source(step.source);
-      if (step.down !== null && step.hidden !== null) {
-        kernels.product(step.hidden, 0, input, step.down, null, "none", null, 1, block.rows);
-        input = step.hidden;
-      }
-      kernels.product(step.logits, 0, input, step.up, step.bias, "none", null, 1, block.rows);
+      const step = stepOf(unit, block.layer);
+      if (unit === "neurons" && looksAhead(block.layer)) return step.logits;
+      reduce(step, block);
+      expand(step, block);
       return step.logits;
+    },
+    looksAhead,
+    ahead(block, step) {
+      (step === "projections" ? reduce : expand)(stepOf("neurons", block.layer), block);
     },
     bytes(unit, layer) {
       const predictor = predictors[unit][layer];

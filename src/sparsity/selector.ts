@@ -19,6 +19,12 @@ export type UnitKind = "heads" | "neurons";
 export const sources = ["mlp-input", "attention-input", "previous-block"] as const;
 export type Source = (typeof sources)[number];
 
+/**
+ * The three steps of a block's attention beside which a selector may work ahead on the MLP's neurons: each step is one
+ * job for the threads, and what runs beside it must not depend on it.
+ */
+export type AheadStep = "projections" | "attention" | "output";
+
 /** What a selector sees of the block that asks. All tensors are f32 with `rows` valid leading rows. */
 export interface BlockView {
   readonly layer: number;
@@ -45,13 +51,19 @@ export interface Selector {
   heads(block: BlockView): ActiveSet | null;
   /** The neurons to compute; null means all. Called once per block, before the MLP. */
   neurons(block: BlockView): ActiveSet | null;
+  /** Called once at each step of attention, between a fork and its join, for a selector that looks ahead. */
+  ahead?(block: BlockView, step: AheadStep): void;
   dispose(): void;
 }
 
 /** Gives every unit of a block a score; the policy decides how many of the best are computed. */
 export interface Scorer {
-  /** f32 [maxRows, units] */
+  /** f32 [maxRows, units]; what `ahead` computed for this block is not computed again. */
   scores(unit: UnitKind, block: BlockView): Tensor;
+  /** Whether the neurons of a layer are scored from tensors that exist before its attention. */
+  looksAhead?(layer: number): boolean;
+  /** Scores the neurons in two independent parts, beside the first two steps of attention. */
+  ahead?(block: BlockView, step: Exclude<AheadStep, "output">): void;
   /** Bytes of weights that scoring the units of `layer` reads. */
   bytes(unit: UnitKind, layer: number): number;
   dispose(): void;
@@ -85,7 +97,19 @@ export class ScoredSelector implements Selector {
   }
 
   neurons(block: BlockView): ActiveSet | null {
-    return this.#select("neurons", this.policy.neurons[block.layer]!, block);
+    const policy = this.policy.neurons[block.layer]!;
+    return this.#looksAhead(block.layer) ? block.set("neurons") : this.#select("neurons", policy, block);
+  }
+
+  ahead(block: BlockView, step: AheadStep): void {
+    if (!this.#looksAhead(block.layer)) return;
+    if (step === "output") this.#select("neurons", this.policy.neurons[block.layer]!, block);
+    else this.#scorer.ahead!(block, step);
+    this.#kernels.mark("predictor");
+  }
+
+  #looksAhead(layer: number): boolean {
+    return this.policy.neurons[layer]!.kind !== "dense" && this.#scorer.looksAhead?.(layer) === true;
   }
 
   dispose(): void {

@@ -3,7 +3,7 @@ import type { Dtype } from "../../tensor/dtype.ts";
 import type { Activation } from "../contract.ts";
 
 /** Raised with every change of this file or of native/; a binary with another number is refused. */
-export const surfaceVersion = 2;
+export const surfaceVersion = 3;
 
 /** From the most to the least that a machine may offer. */
 export const instructionSets = ["avx512", "avx2", "neon", "portable"] as const;
@@ -43,6 +43,8 @@ export const opcode = {
   argmax: 16,
   mark: 17,
   startProfile: 18,
+  fork: 19,
+  join: 20,
 } as const;
 
 export interface Addon {

@@ -235,6 +235,14 @@ export class NativeKernels implements Kernels {
     this.#list.begin(opcode.argmax).tensor(out).tensor(x).word(rows).end();
   }
 
+  fork(): void {
+    this.#list.fork();
+  }
+
+  join(): void {
+    this.#list.join();
+  }
+
   mark(phase: Phase): void {
     if (this.#profiling) this.#list.begin(opcode.mark).word(phases.indexOf(phase)).end();
   }
