@@ -20,6 +20,13 @@ export const sources = ["mlp-input", "attention-input", "previous-block"] as con
 export type Source = (typeof sources)[number];
 
 /**
+ * What predictors are trained on: a source of their block, or `first-block`, the mlp-input of block 0, which the one
+ * predictor for all blocks reads (ShadowLLM). It is known to the MLP of block 0 and to all that follows.
+ */
+export const predictorSources = [...sources, "first-block"] as const;
+export type PredictorSource = (typeof predictorSources)[number];
+
+/**
  * The three steps of a block's attention beside which a selector may work ahead on the MLP's neurons: each step is one
  * job for the threads, and what runs beside it must not depend on it.
  */
@@ -64,8 +71,10 @@ export interface Scorer {
   looksAhead?(layer: number): boolean;
   /** Scores the neurons in two independent parts, beside the first two steps of attention. */
   ahead?(block: BlockView, step: Exclude<AheadStep, "output">): void;
-  /** Bytes of weights that scoring the units of `layer` reads. */
-  bytes(unit: UnitKind, layer: number): number;
+  /** Called in every block before its MLP, whatever the policy says, for what later blocks will need of it. */
+  beforeMlp?(block: BlockView): void;
+  /** Bytes of weights that scoring the units of all of `layers` reads. */
+  bytes(unit: UnitKind, layers: readonly number[]): number;
   dispose(): void;
 }
 
@@ -85,9 +94,9 @@ export class ScoredSelector implements Selector {
     this.#kernels = kernels;
     this.#scorer = scorer;
     const bytes = (unit: UnitKind) =>
-      policy[unit].reduce(
-        (sum, { kind }, layer) => sum + (kind === "dense" ? 0 : scorer.bytes(unit, layer)),
-        0,
+      scorer.bytes(
+        unit,
+        policy[unit].flatMap(({ kind }, layer) => (kind === "dense" ? [] : [layer])),
       );
     this.bytesPerToken = { heads: bytes("heads"), neurons: bytes("neurons") };
   }
@@ -98,6 +107,7 @@ export class ScoredSelector implements Selector {
 
   neurons(block: BlockView): ActiveSet | null {
     const policy = this.policy.neurons[block.layer]!;
+    this.#scorer.beforeMlp?.(block);
     return this.#looksAhead(block.layer) ? block.set("neurons") : this.#select("neurons", policy, block);
   }
 

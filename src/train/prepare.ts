@@ -47,6 +47,8 @@ export async function prepare(engine: Engine, options: PrepareOptions): Promise<
     const metadata: BundleMetadata = {
       version: bundleVersion,
       model: await engine.identity(),
+      predictor: "per-layer",
+      targets: { heads: "norm", neurons: "active" },
       sources: { heads: headSource(resolved.source), neurons: resolved.source },
       ...decided,
       provenance: {

@@ -73,7 +73,8 @@ export function bundleTensors(prepared: Prepared): BundleTensor[] {
     });
   for (const unit of ["heads", "neurons"] as const)
     for (const [layer, { parameters, units, score }] of prepared[unit].entries()) {
-      const name = (part: "down" | "up" | "bias" | "score") => bundleTensorName(unit, layer, part);
+      const name = (part: "down" | "up" | "bias" | "score") =>
+        bundleTensorName("per-layer", unit, layer, part);
       add(name("score"), "F32", [units], score);
       if (parameters === null) continue;
       const { rank, down, up, bias } = parameters;
