@@ -97,6 +97,7 @@ function perLayerScorer(bench: Workbench, unit: UnitKind, parameters: readonly P
       parameters: of === unit ? p : null,
       point,
       ladder: [],
+      raised: new Map(),
       score: new Float32Array(0),
     }));
   const device = predictorOnDevice(kernels, { heads: prepared("heads"), neurons: prepared("neurons") });

@@ -71,6 +71,8 @@ export const policiesOf = ({ policy, curve }: BundleMetadata): readonly Policy[]
   ...curve.map((point) => point.policy),
 ];
 
+const batchesOf = ({ batches = [] }: Policy) => batches.map(({ neurons }) => neurons);
+
 /** Everything that is stated per layer is stated for each. */
 function checkLengths(file: string, metadata: BundleMetadata): void {
   const { layers } = metadata.model;
@@ -78,6 +80,7 @@ function checkLengths(file: string, metadata: BundleMetadata): void {
     ...policiesOf(metadata).map((policy) => policy[unit]),
     ...metadata.curve.map(({ densities }) => densities[unit]),
     metadata.calibration[unit],
+    ...(unit === "neurons" ? policiesOf(metadata).flatMap(batchesOf) : []),
   ];
   for (const unit of unitKinds)
     for (const { length } of lists(unit))

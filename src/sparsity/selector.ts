@@ -36,6 +36,8 @@ export type AheadStep = "projections" | "attention" | "output";
 export interface BlockView {
   readonly layer: number;
   readonly rows: number;
+  /** Whether the rows are one token each of several sequences, which share the neurons that any of them selects. */
+  readonly unitesNeurons: boolean;
   /** Position of a row in its sequence. */
   position(row: number): number;
   /** The set to fill for this block. */
@@ -126,12 +128,22 @@ export class ScoredSelector implements Selector {
     this.#scorer.dispose();
   }
 
+  /** The layer's threshold, or the calibrated one of the largest batch that is not larger than this. */
+  #threshold(unit: UnitKind, alone: number, { layer, rows, unitesNeurons }: BlockView): number {
+    if (unit === "heads" || !unitesNeurons) return alone;
+    let threshold = alone;
+    for (const { sequences, neurons } of this.policy.batches ?? [])
+      if (sequences <= rows) threshold = neurons[layer] ?? alone;
+    return threshold;
+  }
+
   #select(unit: UnitKind, policy: LayerPolicy, block: BlockView): ActiveSet | null {
     if (policy.kind === "dense") return null;
     const set = block.set(unit);
     const scores = this.#scorer.scores(unit, block);
     if (policy.kind === "topK") this.#kernels.selectTopK(set, scores, policy.k, block.rows);
-    else this.#kernels.selectThreshold(set, scores, policy.threshold, block.rows);
+    else
+      this.#kernels.selectThreshold(set, scores, this.#threshold(unit, policy.threshold, block), block.rows);
     this.#kernels.mark("predictor");
     return set;
   }

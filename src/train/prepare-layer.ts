@@ -3,6 +3,7 @@ import type { Engine } from "../load.ts";
 import type { Rng } from "../sampling/rng.ts";
 import type { Source, UnitKind } from "../sparsity/selector.ts";
 import { meanValues } from "./batches.ts";
+import { raiseThresholds } from "./batch-thresholds.ts";
 import { type Factors, type Parameters, parameterBytes, truncate } from "./factors.ts";
 import { regressHeads } from "./head-regression.ts";
 import { isCalibrated } from "./held-out.ts";
@@ -12,7 +13,7 @@ import { fc1OfGuess } from "./lookahead-start.ts";
 import type { ResolvedPrepareOptions } from "./prepare-options.ts";
 import type { PreparedLayer } from "./prepared-layer.ts";
 import { loadRows, type Rows } from "./rows.ts";
-import { type Trained, type TrainOptions, trainPredictor } from "./train-predictor.ts";
+import { heldOutLogits, type Trained, type TrainOptions, trainPredictor } from "./train-predictor.ts";
 
 /** Ranks tried: the one asked for over these. */
 const rankDivisors = [1, 2, 4, 8];
@@ -44,7 +45,7 @@ export async function prepareLayer(job: LayerJob): Promise<{ layer: PreparedLaye
   const isSearched = job.options.maxPerplexityIncrease !== undefined;
   const mayLook = isSearched ? isCalibrated : undefined;
   const rows = await loadRows(folder, layer, unit, units, available, sha256, mayLook);
-  const base = { units, source, score: meanValues(rows), ladder: [] };
+  const base = { units, source, score: meanValues(rows), ladder: [], raised: new Map() };
   const heldOutRows = rows.heldOut.length;
   await job.breathe();
   if (!isPossible) return { layer: { ...base, parameters: null, point: densePoint }, heldOutRows };
@@ -53,8 +54,11 @@ export async function prepareLayer(job: LayerJob): Promise<{ layer: PreparedLaye
     return { layer: { ...base, parameters, point: densePoint }, heldOutRows };
   }
   const { parameters, point } = await trainNeurons(job, rows);
-  const ladder = isSearched ? await neuronLadder(engine.kernels, rows, parameters) : [];
-  return { layer: { ...base, parameters, point, ladder }, heldOutRows };
+  const { logits, active } = await heldOutLogits(engine.kernels, rows, parameters);
+  const ladder = isSearched ? neuronLadder(logits, active) : [];
+  const thresholds = [point, ...ladder].map(({ threshold }) => threshold);
+  const raised = raiseThresholds({ units, rows: logits.length / units, logits, active }, thresholds);
+  return { layer: { ...base, parameters, point, ladder, raised }, heldOutRows };
 }
 
 async function trainNeurons(job: LayerJob, rows: Rows): Promise<Trained> {

@@ -8,6 +8,7 @@ import { type BundleMetadata, bundleVersion, writeBundle } from "../sparsity/bun
 import type { Source, UnitKind } from "../sparsity/selector.ts";
 import { createBreather } from "../util/breathe.ts";
 import { version } from "../util/version.ts";
+import { withBatches } from "./batch-thresholds.ts";
 import { decideByBudget } from "./by-budget.ts";
 import { decideByRecall } from "./by-recall.ts";
 import { capture } from "./capture.ts";
@@ -51,6 +52,11 @@ export async function prepare(engine: Engine, options: PrepareOptions): Promise<
       targets: { heads: "norm", neurons: "active" },
       sources: { heads: headSource(resolved.source), neurons: resolved.source },
       ...decided,
+      policy: withBatches(decided.policy, prepared.neurons),
+      curve: decided.curve.map((point) => ({
+        ...point,
+        policy: withBatches(point.policy, prepared.neurons),
+      })),
       provenance: {
         program: `dejavu ${version}`,
         texts: [...corpus.sources],

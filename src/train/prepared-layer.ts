@@ -16,6 +16,8 @@ export interface PreparedLayer {
   readonly point: OperatingPoint;
   /** Other points to cut at, dense end first, where a search is to choose; else empty. */
   readonly ladder: readonly OperatingPoint[];
+  /** What each threshold above becomes where sequences decode together, by `batchSizes`. */
+  readonly raised: ReadonlyMap<number, readonly number[]>;
   /** Mean worth of each unit [units]: what the static selector ranks by. */
   readonly score: Float32Array;
 }
