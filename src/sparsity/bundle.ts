@@ -21,7 +21,13 @@ import type { LayerPolicy } from "./policy.ts";
 import type { Predictor, PredictorKind, Predictors } from "./predictor.ts";
 import type { PredictorSource, UnitKind } from "./selector.ts";
 
-export { type BundleMetadata, type BundleModel, bundleVersion } from "./bundle-metadata.ts";
+export {
+  type BundleMetadata,
+  type BundleModel,
+  bundleVersion,
+  type HeadTarget,
+  headTargets,
+} from "./bundle-metadata.ts";
 
 /** The file name that `prepare` writes and `load` looks for, beside the weights. */
 export const bundleFileName = "dejavu-bundle.safetensors";
