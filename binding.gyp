@@ -19,6 +19,7 @@
       "sources": [
         "native/addon.cc",
         "native/cache-ops.cc",
+        "native/group.cc",
         "native/isa/cpu.cc",
         "native/matrix-ops.cc",
         "native/pool.cc",
