@@ -20,6 +20,7 @@
         "native/addon.cc",
         "native/cache-ops.cc",
         "native/gemm.cc",
+        "native/group.cc",
         "native/isa/cpu.cc",
         "native/matrix-ops.cc",
         "native/pool.cc",

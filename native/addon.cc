@@ -20,7 +20,7 @@ using dejavu::Matrix;
 using dejavu::Queue;
 
 /** Raised with every change of this surface or of the command list; the other side refuses any other number. */
-constexpr int surfaceVersion = 3;
+constexpr int surfaceVersion = 4;
 constexpr size_t alignment = 64;
 
 /** Big pages save address look-ups when rows are gathered; where they are not to be had nothing changes. */
@@ -117,7 +117,8 @@ class Engine : public Napi::ObjectWrap<Engine> {
 
   Napi::Value seconds(const Napi::CallbackInfo& info) {
     Napi::Float64Array result = Napi::Float64Array::New(info.Env(), dejavu::phaseCount);
-    for (size_t i = 0; i < dejavu::phaseCount; i++) result[i] = queue(info).seconds()[i];
+    const double* seconds = queue(info).seconds();
+    for (size_t i = 0; i < dejavu::phaseCount; i++) result[i] = seconds[i];
     return result;
   }
 

@@ -82,9 +82,7 @@ void Queue::attention(Words& words) {
   }
   if (rows == 0 || most == 0) return;
   pool_.reserve(static_cast<size_t>(headDim + longest));
-  int64_t bytes = most * seen * headDim * 8;
-  if (bytes >= inlineBytes) return pool_.run(table_.attention, &job, rows * heads);
-  for (int64_t chunk = 0; chunk < rows * heads; chunk++) pool_.runHere(table_.attention, &job, chunk);
+  submit(table_.attention, job, rows * heads, most * seen * headDim * 8 < inlineBytes);
 }
 
 void Queue::recover(Words& words) {

@@ -15,6 +15,9 @@ constexpr std::align_val_t line{64};
 
 bool suits(const Units& set, int64_t rows) { return rows >= fewestRows && (!set.indices || set.shared); }
 
+/** Weight rows that take part, where all rows have one set. */
+int64_t selected(const Units& set) { return (set.indices ? set.counts[0] : set.units) * set.perUnit; }
+
 }  // namespace
 
 GemmPlanner::~GemmPlanner() { ::operator delete(packed_, line); }
@@ -31,7 +34,7 @@ bool GemmPlanner::product(Pool& pool, const Gemm* gemm, const ProductJob& job, D
   plan.rows = job.rows;
   plan.outColumns = job.n;
   plan.xColumns = plan.weightColumns = plan.depth = job.k;
-  plan.width = plan.index ? job.set.counts[0] * job.set.perUnit : job.n;
+  plan.width = selected(job.set);
   plan.relu = job.relu;
   run(pool, plan, gemm->packProduct, gemm->product[type]);
   return true;
@@ -39,7 +42,7 @@ bool GemmPlanner::product(Pool& pool, const Gemm* gemm, const ProductJob& job, D
 
 bool GemmPlanner::accumulate(Pool& pool, const Gemm* gemm, const AccumulateJob& job, Dtype dtype) {
   int type = weightIndex(dtype);
-  if (!gemm || !gemm->accumulate[type] || !suits(job.set, job.rows)) return false;
+  if (!gemm || !gemm->accumulate[type] || !suits(job.set, job.rows) || selected(job.set) == 0) return false;
   GemmJob plan{};
   plan.out = job.out;
   plan.x = job.a;
@@ -49,8 +52,7 @@ bool GemmPlanner::accumulate(Pool& pool, const Gemm* gemm, const AccumulateJob& 
   plan.rows = job.rows;
   plan.xColumns = job.n;
   plan.outColumns = plan.weightColumns = plan.width = job.d;
-  plan.depth = plan.index ? job.set.counts[0] * job.set.perUnit : job.n;
-  if (plan.depth == 0) return false;
+  plan.depth = selected(job.set);
   run(pool, plan, gemm->packAccumulate[type], gemm->accumulate[type]);
   return true;
 }

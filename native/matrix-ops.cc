@@ -15,15 +15,15 @@ int64_t pieceLength(int64_t total, int64_t bytesEach, int64_t step, int threads,
 
 }  // namespace
 
-/** Rounds rows of x for a product with quantized weights, once for all weight rows. */
+/** Rounds rows of x for a product with quantized weights, once for all weight rows and for all ops of a fork. */
 void Queue::prepare(const Matrix& weight, const Matrix& x, int64_t rows, ProductJob& job) {
-  constexpr int64_t alignment = 64;
   job.preparedStride = multiple(x.columns, preparedColumns) * preparedBytes;
-  size_t bytes = static_cast<size_t>(rows * job.preparedStride + alignment);
-  if (prepared_.size() < bytes) prepared_.resize(bytes);
-  uint8_t* start = prepared_.data() + -reinterpret_cast<uintptr_t>(prepared_.data()) % alignment;
-  job.prepared = start;
-  PrepareJob preparation{x.floats(), start, job.preparedStride, x.columns};
+  if (!group_.isOpen()) prepared_.clear();
+  bool made = false;
+  uint8_t* rowsOfX = prepared_.take(x.data, weight.dtype, static_cast<size_t>(rows * job.preparedStride), made);
+  job.prepared = rowsOfX;
+  if (made) return;
+  PrepareJob preparation{x.floats(), rowsOfX, job.preparedStride, x.columns};
   pool_.run(table_.prepare[weightIndex(weight.dtype)], &preparation, rows);
 }
 
@@ -54,7 +54,7 @@ void Queue::product(Words& words) {
   if (tiles) pool_.reserve(panelScratch);
   if (isQuantized(weight.dtype)) prepare(weight, x, rows, job);
   Kernel kernel = tiles ? table_.productTiles[type] : table_.productRows[type];
-  pool_.run(kernel, &job, job.chunks * (tiles ? quotient(rows, blockRows) : rows));
+  submit(kernel, job, job.chunks * (tiles ? quotient(rows, blockRows) : rows));
 }
 
 void Queue::accumulate(Words& words) {
@@ -84,7 +84,7 @@ void Queue::accumulate(Words& words) {
   job.chunks = quotient(d, job.chunkColumns);
   pool_.reserve(static_cast<size_t>(tiles ? chainRows * chainColumns4 : job.chunkColumns));
   Kernel kernel = tiles ? table_.accumulateTiles[type] : table_.accumulateRows[type];
-  pool_.run(kernel, &job, job.chunks * (tiles ? quotient(rows, chainRows) : rows));
+  submit(kernel, job, job.chunks * (tiles ? quotient(rows, chainRows) : rows));
 }
 
 }  // namespace dejavu

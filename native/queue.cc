@@ -62,7 +62,12 @@ Units Queue::set(Words& words, int64_t units, int64_t perUnit, int64_t rows) con
 
 void Queue::run(const int32_t* list, size_t count) {
   Words words(list, list + count);
-  while (words.more()) execute(static_cast<Opcode>(words.next()), words);
+  try {
+    while (words.more()) execute(static_cast<Opcode>(words.next()), words);
+  } catch (...) {
+    group_.clear();
+    throw;
+  }
 }
 
 void Queue::execute(Opcode opcode, Words& words) {
@@ -86,12 +91,26 @@ void Queue::execute(Opcode opcode, Words& words) {
     case Opcode::argmax: return argmax(words);
     case Opcode::mark: return mark(words);
     case Opcode::startProfile: return startProfile();
+    case Opcode::fork:
+      need(!group_.isOpen(), "a fork within a fork");
+      // A profile runs ops one by one, so that each phase owns its time.
+      if (!profiling_) group_.open();
+      prepared_.clear();  // what was made of x before may be another x by now
+      return;
+    case Opcode::join: return join();
     case Opcode::convert: return convert(words);
   }
   need(false, "an unknown opcode in the command list");
 }
 
+void Queue::join() {
+  int64_t chunks = group_.close();
+  if (chunks > 0) pool_.run(Group::run, &group_, chunks);
+  group_.clear();
+}
+
 void Queue::startProfile() {
+  profiling_ = true;
   for (double& s : seconds_) s = 0;
   lastMark_ = std::chrono::steady_clock::now();
 }

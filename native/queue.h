@@ -10,9 +10,11 @@
 #include <vector>
 
 #include "gemm.h"
+#include "group.h"
 #include "kernels/table.h"
 #include "layout.h"
 #include "pool.h"
+#include "prepared.h"
 
 namespace dejavu {
 
@@ -37,6 +39,8 @@ enum class Opcode : int32_t {
   argmax,
   mark,
   startProfile,
+  fork,
+  join,
   convert,
 };
 
@@ -69,8 +73,11 @@ class Queue {
   int32_t add(const Matrix& tensor);
   void remove(int32_t id);
   void run(const int32_t* words, size_t count);
-  /** Seconds per phase since the last startProfile. */
-  const double* seconds() const { return seconds_; }
+  /** Ends the profile: seconds per phase since startProfile. */
+  const double* seconds() {
+    profiling_ = false;
+    return seconds_;
+  }
   const Table& table() const { return table_; }
   Pool& pool() { return pool_; }
 
@@ -86,6 +93,10 @@ class Queue {
   int64_t planRecovery(const Units& units, const Places& places, const int32_t* filled, int64_t refresh, int64_t window,
                        int64_t rows, int64_t cacheRows);
   void overRows(Kernel kernel, RowsJob& job, int64_t bytesPerRow);
+  /** Runs a job, or keeps it for the join where ops are forked. `small`: not worth sharing between threads. */
+  template <class Job>
+  void submit(Kernel kernel, const Job& job, int64_t chunks, bool small = false);
+  /** Gives the job what a product with quantized weights needs of x. */
   void prepare(const Matrix& weight, const Matrix& x, int64_t rows, ProductJob& job);
 
   void embedding(Words& words);
@@ -107,19 +118,29 @@ class Queue {
   void argmax(Words& words);
   void mark(Words& words);
   void startProfile();
+  void join();
 
   const Table& table_;
   Pool pool_;
   GemmPlanner gemm_;
+  Group group_;
   std::vector<Matrix> tensors_;  // null data: the number is free
   std::vector<int32_t> freeIds_;
-  std::vector<uint8_t> prepared_;   // rows of x for quantized weights: kept, so that it seldom allocates
+  Prepared prepared_;  // rows of x for products with quantized weights
   std::vector<Stretch> stretches_;  // what `recover` plans with: kept, so that it seldom allocates
   std::vector<Span> spans_;
   std::vector<int64_t> total_;
   std::vector<int32_t> caught_;  // by row: heads that catch up there
   std::chrono::steady_clock::time_point lastMark_;
   double seconds_[phaseCount] = {};
+  bool profiling_ = false;
 };
+
+template <class Job>
+void Queue::submit(Kernel kernel, const Job& job, int64_t chunks, bool small) {
+  if (group_.isOpen()) return group_.add(kernel, job, chunks);
+  if (!small) return pool_.run(kernel, &job, chunks);
+  for (int64_t chunk = 0; chunk < chunks; chunk++) pool_.runHere(kernel, &job, chunk);
+}
 
 }  // namespace dejavu

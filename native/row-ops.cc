@@ -25,7 +25,7 @@ void Queue::overRows(Kernel kernel, RowsJob& job, int64_t bytesPerRow) {
   if (all < inlineRows || pool_.threads() == 1) pieces = 1;
   if (pieces > job.rows) pieces = job.rows;
   job.chunkRows = (job.rows + pieces - 1) / pieces;
-  pool_.run(kernel, &job, (job.rows + job.chunkRows - 1) / job.chunkRows);
+  submit(kernel, job, (job.rows + job.chunkRows - 1) / job.chunkRows);
 }
 
 void Queue::embedding(Words& words) {

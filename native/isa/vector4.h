@@ -8,7 +8,6 @@ typedef uint32_t U4 __attribute__((vector_size(16)));
 typedef uint16_t H4 __attribute__((vector_size(8)));
 typedef int32_t S4 __attribute__((vector_size(16)));
 typedef int16_t S8 __attribute__((vector_size(16)));
-typedef int8_t B4 __attribute__((vector_size(4)));
 typedef int8_t B8 __attribute__((vector_size(8)));
 
 struct Vector4 {
@@ -92,15 +91,13 @@ struct Vector4 {
   }
   static F load(const int8_t* p) { return loadTail(p, 4); }
   static F loadTail(const int8_t* p, int n) {
-    B4 v{};
-    __builtin_memcpy(&v, p, (unsigned)n);
-    return __builtin_convertvector(v, F);
+    F v{};
+    for (int i = 0; i < n; i++) v[i] = (float)p[i];
+    return v;
   }
   static void nibbles(const uint8_t* p, F& low, F& high) {
-    for (int i = 0; i < 4; i++) {
-      low[i] = (float)((p[i] & 15) - 8);
-      high[i] = (float)((p[i] >> 4) - 8);
-    }
+    low = F{code(p[0] & 15), code(p[1] & 15), code(p[2] & 15), code(p[3] & 15)};
+    high = F{code(p[0] >> 4), code(p[1] >> 4), code(p[2] >> 4), code(p[3] >> 4)};
   }
 
  private:
@@ -109,6 +106,7 @@ struct Vector4 {
     v &= U4{1, 2, 4, 8};
     return v[0] | v[1] | v[2] | v[3];
   }
+  static float code(int nibble) { return (float)(nibble - 8); }
   /** Sums of two neighbouring products, of one half of the bytes. */
   static S4 sumPairs(I w, I x, int half) {
     B8 a, b;

@@ -69,7 +69,7 @@ function planScorer(kernels: Kernels, plans: readonly Plan[]): Scorer {
       kernels.product(logits, 0, input, up, bias, "none", null, 1, block.rows);
       return logits;
     },
-    bytes: (_unit, layer) => ready.get(layer)?.bytes ?? 0,
+    bytes: (_unit, layers) => layers.reduce((sum, layer) => sum + (ready.get(layer)?.bytes ?? 0), 0),
     dispose() {
       for (const tensor of owned) kernels.free(tensor);
     },

@@ -4,15 +4,23 @@ import { blockRows } from "../../src/models/feed.ts";
 import { createRng } from "../../src/sampling/rng.ts";
 import { staticScorer } from "../../src/sparsity/fixed.ts";
 import { densityPolicy, type LayerPolicy, type Policy } from "../../src/sparsity/policy.ts";
-import { predictedScorer } from "../../src/sparsity/predictor.ts";
-import { ScoredSelector, type Scorer, type Selector, type UnitKind } from "../../src/sparsity/selector.ts";
+import { type PredictorKind, predictedScorer } from "../../src/sparsity/predictor.ts";
+import {
+  type PredictorSource,
+  ScoredSelector,
+  type Scorer,
+  type Selector,
+  type UnitKind,
+} from "../../src/sparsity/selector.ts";
 import { meanValues } from "../../src/train/batches.ts";
 import type { Parameters } from "../../src/train/factors.ts";
+import { squareLoss } from "../../src/train/loss.ts";
+import { uncut } from "../../src/train/prepare-layer.ts";
+import { partOf } from "../../src/train/prepare-shadow.ts";
 import { predictorOnDevice } from "../../src/train/prepared-layer.ts";
 import type { Rows } from "../../src/train/rows.ts";
-import { trainPredictor } from "../../src/train/train-predictor.ts";
+import { trainEpochs } from "../../src/train/train-predictor.ts";
 import { share } from "./markdown.ts";
-import { OneScorer, oneSelector } from "./shadow-scorer.ts";
 import { type Importances, joined, type Target } from "./shadow-targets.ts";
 import { startOf } from "./variants.ts";
 import type { Workbench } from "./workbench.ts";
@@ -32,27 +40,19 @@ export async function train(
   between: "none" | "relu",
 ): Promise<Parameters> {
   const rng = createRng(3);
-  const square = (logits: Float32Array, _batch: unknown, numbers: Int32Array) => {
-    for (let i = 0; i < logits.length; i++) {
-      const [row, u] = [numbers[Math.floor(i / rows.units)]!, i % rows.units];
-      logits[i] = (2 * (logits[i]! - rows.value(row, u))) / logits.length;
-    }
-  };
   const options = {
     epochs,
     batchSize: 128,
     learningRate: target === "active" ? 3e-3 : 1e-3,
     weightDecay: 0.01,
     lossFloor: 0.005,
-    recall: 0.94,
     between,
-    keep: "last" as const,
-    ...(target !== "active" && { loss: square }),
+    ...(target !== "active" && { loss: squareLoss(rows) }),
   };
   const { kernels } = bench.engine;
   const start = await startOf(bench, rows, 1, rank, "random");
   const nextInt = (n: number) => rng.nextInt(n);
-  return (await trainPredictor(kernels, rows, start, options, nextInt, () => {})).parameters;
+  return trainEpochs(kernels, rows, start, options, nextInt, () => {});
 }
 
 const dense: LayerPolicy = { kind: "dense" };
@@ -85,18 +85,22 @@ async function cells(
   return row;
 }
 
-/** Predictors per layer, none for block 0, as a bundle would run them. */
-function perLayerScorer(bench: Workbench, unit: UnitKind, parameters: readonly Parameters[]): Scorer {
+/** Predictors of the layers but block 0, as a bundle would run them: one each, or parts of the one that reads block 0. */
+function predictorScorer(
+  bench: Workbench,
+  unit: UnitKind,
+  parameters: readonly Parameters[],
+  kind: PredictorKind,
+): Scorer {
   const { kernels, model } = bench.engine;
   const { heads, ffnDim } = model.shape;
-  const point = { threshold: 0, density: 1, recall: 1, precision: 1 };
+  const ownSource = (of: UnitKind): PredictorSource => (of === "heads" ? "attention-input" : "mlp-input");
   const prepared = (of: UnitKind) =>
     [null, ...parameters].map((p) => ({
       units: of === "heads" ? heads : ffnDim,
-      source: of === "heads" ? ("attention-input" as const) : ("mlp-input" as const),
+      source: kind === "shadow" ? ("first-block" as const) : ownSource(of),
       parameters: of === unit ? p : null,
-      point,
-      ladder: [],
+      ...uncut,
       score: new Float32Array(0),
     }));
   const device = predictorOnDevice(kernels, { heads: prepared("heads"), neurons: prepared("neurons") });
@@ -155,7 +159,7 @@ export async function reportPerLayer(
   for (const layer of layersOf(bench)) list.push(await make(layer));
   const { kernels } = bench.engine;
   await report(name, weightsOf(list), (policy) => {
-    const scorer = perLayerScorer(bench, unit, list);
+    const scorer = predictorScorer(bench, unit, list, "per-layer");
     return new ScoredSelector("predicted", kernels, scorer, policy);
   });
 }
@@ -174,9 +178,10 @@ export async function reportOne(
   const rows = await joined(bench, base, found, unit, target, layersOf(bench));
   const parameters = await train(bench, rows, hidden, target, "relu");
   const { kernels, model } = bench.engine;
-  const one = { parameters, units: unit === "heads" ? model.shape.heads : model.shape.ffnDim };
-  const predictors = unit === "heads" ? { heads: one, neurons: null } : { heads: null, neurons: one };
-  await report(name, weightsOf([parameters]), (policy) =>
-    oneSelector(kernels, new OneScorer(kernels, predictors), policy),
-  );
+  const units = unit === "heads" ? model.shape.heads : model.shape.ffnDim;
+  const parts = layersOf(bench).map((_, i) => partOf(parameters, i, units));
+  await report(name, weightsOf([parameters]), (policy) => {
+    const scorer = predictorScorer(bench, unit, parts, "shadow");
+    return new ScoredSelector("predicted", kernels, scorer, policy);
+  });
 }

@@ -1,29 +1,19 @@
 /** What a predictor for all blocks learns: per row, the units' worth in many layers side by side. */
 import { countIds } from "../../src/eval/documents.ts";
 import { f16ToNumber, numberToF16 } from "../../src/tensor/dtype.ts";
+import { joinLayers } from "../../src/train/prepare-shadow.ts";
 import type { Rows } from "../../src/train/rows.ts";
 import { readMatrix } from "../../src/train/shadow/host-weights.ts";
-import { importances } from "../../src/train/shadow/importance.ts";
+import { importances, overLargest } from "../../src/train/shadow/importance.ts";
 import { openWeights } from "../../src/weights/index.ts";
 import type { Workbench } from "./workbench.ts";
 
-/** Importances of all captured rows as binary16 bits [rows, layers · units], each row and layer scaled to a maximum of 1. */
+/** Importances of all captured rows as binary16 bits [rows, layers · units], each row and layer over its largest; ShadowLLM scales each example between its extremes, and here the least is about 0. */
 export interface Importances {
   readonly neurons: Uint16Array;
   readonly heads: Uint16Array;
   /** Rows with a next id; of the others the loss says nothing. */
   readonly hasNext: Uint8Array;
-}
-
-/** Divides by the largest; ShadowLLM scales each example between its extremes, and here the least is about 0. */
-function scaled(values: Float32Array, width: number): Float32Array {
-  const out = new Float32Array(values.length);
-  for (let start = 0; start < values.length; start += width) {
-    let largest = 0;
-    for (let i = start; i < start + width; i++) largest = Math.max(largest, values[i]!);
-    for (let i = start; i < start + width; i++) out[i] = largest > 0 ? values[i]! / largest : 0;
-  }
-  return out;
 }
 
 export async function collect(bench: Workbench): Promise<Importances> {
@@ -38,7 +28,7 @@ export async function collect(bench: Workbench): Promise<Importances> {
   let done = 0;
   const keep = (into: Uint16Array, perLayer: readonly Float32Array[], width: number, rows: number) => {
     for (const [layer, values] of perLayer.entries()) {
-      const bits = Uint16Array.from(scaled(values, width), numberToF16);
+      const bits = Uint16Array.from(overLargest(values, width), numberToF16);
       for (let r = 0; r < rows; r++)
         into.set(bits.subarray(r * width, (r + 1) * width), ((done + r) * layers + layer) * width);
     }
@@ -89,7 +79,7 @@ export async function joined(
   }
   const perLayer: Rows[] = [];
   for (const layer of layers) perLayer.push(await bench.rows(layer, "mlp-input"));
-  return { ...shared, value: (row, u) => perLayer[Math.floor(u / width)]!.value(row, u % width) };
+  return { ...shared, value: joinLayers(perLayer).value };
 }
 
 /** A head's worth without a gradient: the norm of what it adds to the residual, ‖Wo[:, head] · output‖. */

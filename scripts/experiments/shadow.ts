@@ -1,6 +1,6 @@
 /**
  * One predictor for all blocks, trained on |gradient · activation| (ShadowLLM), against a predictor per layer
- * (docs/decisions/0007-one-predictor-for-all-blocks.md). Prints Markdown. An experiment: bundles hold nothing of it.
+ * (docs/decisions/0007-one-predictor-for-all-blocks.md). Prints Markdown. What came of it: `prepare --predictor shadow`.
  *
  *   npx tsx scripts/experiments/shadow.ts --text FILE [--check FILE] [--rows N] [--hidden 256] [--only neurons,heads,written]
  */

@@ -3,7 +3,7 @@ import { createRng } from "../../src/sampling/rng.ts";
 import type { Parameters } from "../../src/train/factors.ts";
 import { type OperatingPoint, operatingPoint } from "../../src/train/operating-point.ts";
 import type { Rows } from "../../src/train/rows.ts";
-import { heldOutLogits, type TrainOptions, trainPredictor } from "../../src/train/train-predictor.ts";
+import { heldOutLogits, type TrainOptions, trainEpochs } from "../../src/train/train-predictor.ts";
 import { halfBytes, type Outcome, type Plan, run } from "./forward.ts";
 import { type Start, startOf, thresholdFor, type Worth, worthOf } from "./variants.ts";
 import type { Tap, Workbench } from "./workbench.ts";
@@ -53,21 +53,19 @@ export async function trainVariant(
     const rows = await bench.rows(layer, tap);
     const began = performance.now();
     const initial = await startOf(bench, rows, layer, rank, start);
+    // To the last epoch, not to the one with the best recall: that would favour the loss that aims at recall.
     const options: TrainOptions = {
       epochs: settings.epochs,
       batchSize: 256,
       learningRate: 3e-3,
       weightDecay: 0.01,
       lossFloor: variant.floor ?? 0.005,
-      recall: settings.recall,
       between,
-      // The last epoch, not the one with the best recall: that would favour the loss that aims at recall.
-      keep: "last",
       ...(variant.loss && { loss: variant.loss(await worthOf(bench, layer)) }),
     };
     const { kernels } = bench.engine;
     const rng = createRng(2);
-    const { parameters } = await trainPredictor(
+    const parameters = await trainEpochs(
       kernels,
       rows,
       initial,

@@ -2,7 +2,7 @@
 import { createRng } from "../../src/sampling/rng.ts";
 import { f16ToNumber } from "../../src/tensor/dtype.ts";
 import type { Batch } from "../../src/train/batches.ts";
-import { type Parameters, truncate } from "../../src/train/factors.ts";
+import { type Parameters, randomParameters, truncate } from "../../src/train/factors.ts";
 import { lowRankFactors } from "../../src/train/initialise.ts";
 import { fc1OfGuess } from "../../src/train/lookahead-start.ts";
 import { negativeWeight } from "../../src/train/loss.ts";
@@ -26,13 +26,7 @@ export async function startOf(
   const { kernels, model } = bench.engine;
   const { units, width } = rows;
   const rng = createRng(1);
-  if (start === "random") {
-    // Kaiming's uniform range, PyTorch's default for linear layers.
-    const matrix = (length: number, inputs: number) =>
-      Float32Array.from({ length }, () => (2 * rng.next() - 1) / Math.sqrt(inputs));
-    const bias = new Float32Array(units);
-    return { rank, down: matrix(rank * width, width), up: matrix(units * rank, rank), bias };
-  }
+  if (start === "random") return randomParameters(rank, units, width, () => rng.next());
   const fc1 = model.neuronRows(layer);
   const bias = new Float32Array(units);
   if (fc1.bias !== null) await kernels.read(fc1.bias, bias);

@@ -3,7 +3,7 @@ import type { ActiveSet, Kernels } from "../kernels/contract.ts";
 import { blockRows } from "../models/feed.ts";
 import type { ModelShape, ModelState } from "../models/model.ts";
 import { ActiveSets } from "../sparsity/active-set.ts";
-import type { BlockView, Selector } from "../sparsity/selector.ts";
+import type { AheadStep, BlockView, Selector } from "../sparsity/selector.ts";
 import { Tally } from "../sparsity/tally.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 
@@ -76,6 +76,10 @@ export class MeasuringSelector implements Selector {
     this.#truth.note("neurons", block.layer, truth);
     this.#kernels.selectThreshold(truth, block.activations(), 0, block.rows);
     return set;
+  }
+
+  ahead(block: BlockView, step: AheadStep): void {
+    this.#inner.ahead?.(block, step);
   }
 
   /** Counts the first `rows` rows of the last forward of `state`. */

@@ -189,6 +189,14 @@ export interface Kernels {
   /** out[r] = index of the largest of x[r, :], the first of equals; NaN never wins, and 0 is the answer if nothing else does. out i32 [maxRows], x f32 [maxRows, n]. */
   argmax(out: Tensor, x: Tensor, rows: number): void;
 
+  /**
+   * The ops between `fork` and `join` do not depend on each other: none reads or writes what another of them writes, so
+   * that a backend may run them as one. Nothing is read, written or freed in between, and forks do not nest. In a
+   * profile they run one by one, so that every phase owns its time.
+   */
+  fork(): void;
+  join(): void;
+
   /** Books the time since the previous mark (or `startProfile`) to `phase`. Does nothing outside a profile. */
   mark(phase: Phase): void;
   startProfile(): void;

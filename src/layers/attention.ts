@@ -1,16 +1,21 @@
 /** Attention over the cache, computed for the heads that the selector picks. */
 import type { ActiveSet } from "../kernels/contract.ts";
-import type { Selector } from "../sparsity/selector.ts";
+import type { AheadStep, Selector } from "../sparsity/selector.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import type { Block } from "./block.ts";
 
-/** Keys and values, of all heads or, in `recover` mode, of those that are selected now; queries of the selected ones. */
-function project(block: Block, heads: ActiveSet | null): void {
+/**
+ * Keys and values, of all heads or, in `recover` mode, of those that are selected now; queries of the selected ones.
+ * Beside them the selector may look ahead.
+ */
+function project(block: Block, heads: ActiveSet | null, selector: Selector | null): void {
   const { kernels, weights, buffers, cache, layer, rows, headDim } = block;
   const { key, value, query } = weights;
   const { placement, recovery } = cache;
   const [keys, values] = [cache.keys[layer]!, cache.values[layer]!];
   const input = block.attentionInput();
+  kernels.fork();
+  kernels.product(buffers.query, 0, input, query.weight, query.bias, "none", heads, headDim, rows);
   if (recovery) {
     const { weight: kw, bias: kb } = key;
     const { weight: vw, bias: vb } = value;
@@ -18,10 +23,18 @@ function project(block: Block, heads: ActiveSet | null): void {
   } else {
     kernels.product(buffers.key, 0, input, key.weight, key.bias, "none", null, 1, rows);
     kernels.product(buffers.value, 0, input, value.weight, value.bias, "none", null, 1, rows);
-    kernels.storeRows(keys, buffers.key, placement, rows);
-    kernels.storeRows(values, buffers.value, placement, rows);
   }
-  kernels.product(buffers.query, 0, input, query.weight, query.bias, "none", heads, headDim, rows);
+  if (selector !== null) lookAhead(block, selector, "projections");
+  kernels.join();
+  if (recovery) return;
+  kernels.storeRows(keys, buffers.key, placement, rows);
+  kernels.storeRows(values, buffers.value, placement, rows);
+}
+
+function lookAhead(block: Block, selector: Selector, step: AheadStep): void {
+  if (selector.ahead === undefined) return;
+  block.kernels.mark("attention");
+  selector.ahead(block, step);
 }
 
 function attendTo(block: Block, out: Tensor, heads: ActiveSet | null): void {
@@ -45,10 +58,16 @@ export function attend(block: Block, selector: Selector): void {
   const heads = selector.heads(block);
   sets.note("heads", layer, heads);
   sets.note("recovered", layer, block.cache.recovery && sets.at("recovered", layer));
-  project(block, heads);
+  project(block, heads, selector);
+  kernels.fork();
   attendTo(block, buffers.attended, heads);
+  lookAhead(block, selector, "attention");
+  kernels.join();
+  kernels.fork();
   const { weight, bias } = weights.outputTransposed;
   kernels.accumulate(buffers.residual, buffers.attended, weight, bias, heads, headDim, rows);
+  lookAhead(block, selector, "output");
+  kernels.join();
   kernels.mark("attention");
 }
 
@@ -58,7 +77,7 @@ export function allHeadNorms(block: Block): Tensor {
   const [maxRows, width] = buffers.query.shape as [number, number];
   const attended = (buffers.all.attended ??= kernels.allocate("f32", [maxRows, width]));
   const norms = (buffers.all.norms ??= kernels.allocate("f32", [maxRows, width / headDim]));
-  project(block, null);
+  project(block, null, null);
   attendTo(block, attended, null);
   kernels.unitNorms(norms, attended, rows);
   return norms;

@@ -4,12 +4,17 @@ import { BundleError } from "../util/errors.ts";
 import type { Weights } from "../weights/index.ts";
 import { curvePoint, searchRecord } from "./curve.ts";
 import { type Policy, policySchema } from "./policy.ts";
-import { sources, type UnitKind } from "./selector.ts";
+import { predictorKinds } from "./predictor.ts";
+import { predictorSources, type UnitKind } from "./selector.ts";
 
 /** 2: with the trade-off curve. */
 export const bundleVersion = 2;
 export const metadataKey = "dejavu-bundle";
 export const unitKinds: readonly UnitKind[] = ["heads", "neurons"];
+
+/** Of a head: the norm of its output, or |∂loss/∂output · output| over the largest of its token and layer. */
+export const headTargets = ["importance", "norm"] as const;
+export type HeadTarget = (typeof headTargets)[number];
 
 /** What calibration measured for a layer, on rows that training never saw. */
 const layerCalibration = z.strictObject({
@@ -29,7 +34,12 @@ export const metadataSchema = z.strictObject({
     heads: z.int().min(1),
     ffnDim: z.int().min(1),
   }),
-  sources: z.strictObject({ heads: z.enum(sources), neurons: z.enum(sources) }),
+  predictor: z.enum(predictorKinds).default("per-layer"),
+  sources: z.strictObject({ heads: z.enum(predictorSources), neurons: z.enum(predictorSources) }),
+  /** What the predictors learned of a unit. */
+  targets: z
+    .strictObject({ heads: z.enum(headTargets), neurons: z.literal("active") })
+    .default({ heads: "norm", neurons: "active" }),
   /** What runs when nothing else is asked for: one point of the curve, where there is one. */
   policy: policySchema,
   /** The points between dense and the sparsest policy tried, dense end first; empty where recall decided. */
@@ -61,6 +71,8 @@ export const policiesOf = ({ policy, curve }: BundleMetadata): readonly Policy[]
   ...curve.map((point) => point.policy),
 ];
 
+const batchesOf = ({ batches = [] }: Policy) => batches.map(({ neurons }) => neurons);
+
 /** Everything that is stated per layer is stated for each. */
 function checkLengths(file: string, metadata: BundleMetadata): void {
   const { layers } = metadata.model;
@@ -68,11 +80,20 @@ function checkLengths(file: string, metadata: BundleMetadata): void {
     ...policiesOf(metadata).map((policy) => policy[unit]),
     ...metadata.curve.map(({ densities }) => densities[unit]),
     metadata.calibration[unit],
+    ...(unit === "neurons" ? policiesOf(metadata).flatMap(batchesOf) : []),
   ];
   for (const unit of unitKinds)
     for (const { length } of lists(unit))
       if (length !== layers)
         throw new BundleError(`${file}: ${length} entries for ${unit}, the model has ${layers} layers`);
+}
+
+function checkSources(file: string, { predictor, sources }: BundleMetadata): void {
+  for (const unit of unitKinds)
+    if ((sources[unit] === "first-block") !== (predictor === "shadow"))
+      throw new BundleError(`${file}: a predictor "${predictor}" of ${unit} cannot read ${sources[unit]}`);
+  if (sources.heads === "mlp-input")
+    throw new BundleError(`${file}: heads cannot be predicted from mlp-input, which comes after them`);
 }
 
 /** Reads the metadata and checks that it belongs to `model`. */
@@ -103,5 +124,6 @@ export function parseMetadata(file: string, weights: Weights, model: BundleModel
         `${file}: made for another model: ${key} is ${metadata.model[key]}, the loaded weights have ${model[key]}. Make one for these weights with: dejavu prepare`,
       );
   checkLengths(file, metadata);
+  checkSources(file, metadata);
   return metadata;
 }

@@ -18,10 +18,16 @@ import {
 } from "./bundle-metadata.ts";
 import type { UnitStatistics } from "./fixed.ts";
 import type { LayerPolicy } from "./policy.ts";
-import type { Predictor, Predictors } from "./predictor.ts";
-import type { UnitKind } from "./selector.ts";
+import type { Predictor, PredictorKind, Predictors } from "./predictor.ts";
+import type { PredictorSource, UnitKind } from "./selector.ts";
 
-export { type BundleMetadata, type BundleModel, bundleVersion } from "./bundle-metadata.ts";
+export {
+  type BundleMetadata,
+  type BundleModel,
+  bundleVersion,
+  type HeadTarget,
+  headTargets,
+} from "./bundle-metadata.ts";
 
 /** The file name that `prepare` writes and `load` looks for, beside the weights. */
 export const bundleFileName = "dejavu-bundle.safetensors";
@@ -43,12 +49,22 @@ export interface BundleTensor {
 
 const storedDtypes: Record<string, FloatDtype> = { F32: "f32", F16: "f16", BF16: "bf16" };
 
-/** Names of a layer's tensors: `neurons.3.down` and so on. `score` holds the statistics of the static selector. */
+export type BundlePart = "down" | "up" | "bias" | "score";
+
+/**
+ * Names of a layer's tensors: `neurons.3.up` and so on; `neurons.down` where one predictor serves all layers. `score`
+ * holds the statistics of the static selector.
+ */
 export const bundleTensorName = (
+  kind: PredictorKind,
   unit: UnitKind,
   layer: number,
-  part: "down" | "up" | "bias" | "score",
-): string => `${unit}.${layer}.${part}`;
+  part: BundlePart,
+): string => (kind === "shadow" && part === "down" ? `${unit}.down` : `${unit}.${layer}.${part}`);
+
+/** Whether a layer's units can be predicted from a source: whether the source exists before they are chosen. */
+export const isPredictable = (source: PredictorSource, unit: UnitKind, layer: number): boolean =>
+  layer > 0 || !(source === "previous-block" || (source === "first-block" && unit === "heads"));
 
 /** Writes the file whole or not at all. */
 export async function writeBundle(
@@ -80,20 +96,21 @@ function checkTensors(file: string, weights: Weights, metadata: BundleMetadata):
   for (const unit of unitKinds)
     for (let layer = 0; layer < model.layers; layer++) {
       const units = unit === "heads" ? model.heads : model.ffnDim;
-      const name = (part: "down" | "up" | "bias" | "score") => bundleTensorName(unit, layer, part);
+      const name = (part: BundlePart) => bundleTensorName(metadata.predictor, unit, layer, part);
       check(name("score"), units);
       const asked = policies.map((policy): LayerPolicy => policy[unit][layer]!);
       for (const one of asked)
         if (one.kind === "topK" && one.k > units)
           throw new BundleError(`${file}: policy of layer ${layer} asks for ${one.k} of ${units} ${unit}`);
       if (asked.every(({ kind }) => kind === "dense") && !weights.tensors.has(name("up"))) continue;
-      if (layer === 0 && metadata.sources[unit] === "previous-block")
-        throw new BundleError(`${file}: layer 0 has no previous block to predict ${unit} from`);
-      if (unit === "heads" && metadata.sources[unit] === "mlp-input")
-        throw new BundleError(`${file}: heads cannot be predicted from mlp-input, which comes after them`);
-      const rank = weights.tensors.has(name("down"))
-        ? check(name("down"), null, model.hiddenSize)[0]!
-        : model.hiddenSize;
+      if (!isPredictable(metadata.sources[unit], unit, layer))
+        throw new BundleError(
+          `${file}: ${unit} of layer ${layer} cannot be predicted from ${metadata.sources[unit]}, which does not exist by then`,
+        );
+      const rank =
+        metadata.predictor === "shadow" || weights.tensors.has(name("down"))
+          ? check(name("down"), null, model.hiddenSize)[0]!
+          : model.hiddenSize;
       if (rank === 0) throw new BundleError(`${file}: tensor "${name("down")}" has rank 0`);
       check(name("up"), units, rank);
       check(name("bias"), units);
@@ -121,15 +138,19 @@ export async function loadBundle(kernels: Kernels, file: string, model: BundleMo
   try {
     const metadata = parseMetadata(file, weights, model);
     checkTensors(file, weights, metadata);
+    const matrices = new Map<string, Tensor>();
     const matrix = async (name: string): Promise<Tensor> => {
+      const loaded = matrices.get(name);
+      if (loaded !== undefined) return loaded;
       const { dtype, shape } = weights.tensors.get(name)!;
       const tensor = kernels.allocate(storedDtypes[dtype]!, shape);
       owned.push(tensor);
+      matrices.set(name, tensor);
       await kernels.upload(tensor, (bytes) => weights.read(name, bytes));
       return tensor;
     };
     const predictor = async (unit: UnitKind, layer: number): Promise<Predictor | null> => {
-      const name = (part: "down" | "up" | "bias") => bundleTensorName(unit, layer, part);
+      const name = (part: BundlePart) => bundleTensorName(metadata.predictor, unit, layer, part);
       if (!weights.tensors.has(name("up"))) return null;
       const values = await readFloats(weights, name("bias"));
       const bias = kernels.allocate("f32", [values.length]);
@@ -145,7 +166,7 @@ export async function loadBundle(kernels: Kernels, file: string, model: BundleMo
       return results;
     };
     const score = (unit: UnitKind) =>
-      perLayer((layer) => readFloats(weights, bundleTensorName(unit, layer, "score")));
+      perLayer((layer) => readFloats(weights, bundleTensorName(metadata.predictor, unit, layer, "score")));
     return {
       file,
       metadata,

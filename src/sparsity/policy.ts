@@ -17,6 +17,16 @@ export const attentionModes = ["dense-kv", "recover"] as const;
  */
 export type AttentionMode = (typeof attentionModes)[number];
 
+/**
+ * Thresholds of the neurons for so many sequences or more together. They share the union of what each selects, so that
+ * each may select less itself and still have as much; null where the layer has no threshold.
+ */
+const batchThresholds = z.strictObject({
+  sequences: z.int().min(2),
+  neurons: z.array(z.number().nullable()),
+});
+export type BatchThresholds = z.infer<typeof batchThresholds>;
+
 /** One entry per layer. */
 export const policySchema = z.strictObject({
   attention: z.enum(attentionModes),
@@ -24,6 +34,8 @@ export const policySchema = z.strictObject({
   refresh: z.int().min(1).optional(),
   heads: z.array(layerPolicy),
   neurons: z.array(layerPolicy),
+  /** Ascending numbers of sequences. Without: the same thresholds for any number. */
+  batches: z.array(batchThresholds).optional(),
 });
 export type Policy = z.infer<typeof policySchema>;
 

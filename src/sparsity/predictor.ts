@@ -1,15 +1,23 @@
-/** Deja Vu's predictor (Liu et al. 2023, section 4): a low-rank linear classifier that says which units will matter. */
-import type { Kernels } from "../kernels/contract.ts";
+/**
+ * Deja Vu's predictor (Liu et al. 2023, section 4): a low-rank linear classifier that says which units will matter. Or
+ * ShadowLLM's (Akhauri et al. 2024): one for all blocks, with a ReLU between, whose hidden layer is computed once a forward.
+ */
+import type { Activation, Kernels } from "../kernels/contract.ts";
 import { byteLength, type Tensor } from "../tensor/tensor.ts";
-import type { BlockView, Scorer, Source, UnitKind } from "./selector.ts";
+import type { BlockView, PredictorSource, Scorer, UnitKind } from "./selector.ts";
+
+/** `per-layer`: one for each layer and kind of unit; `shadow`: one for all layers, for each kind of unit. */
+export const predictorKinds = ["per-layer", "shadow"] as const;
+export type PredictorKind = (typeof predictorKinds)[number];
 
 /**
- * logits = up · (down · source) + bias. No activation between. Where the rank would reach the number of units the
- * factors would cost more than their product, so `down` is null and `up` reads the source itself.
+ * logits = up · (down · source) + bias. No activation between, but for `first-block`, where there is a ReLU. Where the
+ * rank would reach the number of units the factors would cost more than their product, so `down` is null and `up` reads
+ * the source itself.
  */
 export interface Predictor {
-  readonly source: Source;
-  readonly down: Tensor | null; // float [rank, hidden_size]
+  readonly source: PredictorSource;
+  readonly down: Tensor | null; // float [rank, hidden_size]; with `first-block` the same tensor in all layers
   readonly up: Tensor; // float [units, rank], or [units, hidden_size] without `down`
   readonly bias: Tensor; // f32 [units]
 }
@@ -17,10 +25,14 @@ export interface Predictor {
 /** Per layer; null where the layer is always dense. */
 export type Predictors = Readonly<Record<UnitKind, readonly (Predictor | null)[]>>;
 
-/** Bytes of weights that one use of the predictor reads. */
-export function predictorBytes(predictor: Predictor): number {
-  const { down, up, bias } = predictor;
-  return (down ? byteLength(down) : 0) + byteLength(up) + byteLength(bias);
+/** What stands between the two products of a predictor. */
+export const activationBetween = (source: PredictorSource): Activation =>
+  source === "first-block" ? "relu" : "none";
+
+/** Bytes of weights that one use of each predictor reads; what several have in common is read once. */
+export function predictorBytes(predictors: readonly (Predictor | null)[]): number {
+  const tensors = new Set(predictors.flatMap((one) => (one ? [one.down, one.up, one.bias] : [])));
+  return [...tensors].reduce((sum, tensor) => sum + (tensor ? byteLength(tensor) : 0), 0);
 }
 
 /** Scores units by their predictors' logits. The predictors stay the caller's; scratch memory is the scorer's own. */
@@ -36,30 +48,62 @@ export function predictedScorer(kernels: Kernels, predictors: Predictors, maxRow
     return tensor;
   };
   type Step = Predictor & { readonly hidden: Tensor | null; readonly logits: Tensor };
-  const prepare = (predictor: Predictor | null): Step | null =>
-    predictor && {
-      ...predictor,
-      hidden: predictor.down && buffer("hidden", predictor.down.shape[0]!),
-      logits: buffer("logits", predictor.up.shape[0]!),
-    };
-  const steps = { heads: predictors.heads.map(prepare), neurons: predictors.neurons.map(prepare) };
+  const prepare = (unit: UnitKind) =>
+    predictors[unit].map(
+      (predictor): Step | null =>
+        predictor && {
+          ...predictor,
+          hidden: predictor.down && buffer(`${unit} hidden`, predictor.down.shape[0]!),
+          logits: buffer("logits", predictor.up.shape[0]!),
+        },
+    );
+  const steps = { heads: prepare("heads"), neurons: prepare("neurons") };
+  const reader = [...predictors.heads, ...predictors.neurons].find((one) => one?.source === "first-block");
+  const firstBlock = reader?.down ? buffer("first-block", reader.down.shape[1]!) : null;
+  /** Hidden layers that this forward has computed from `firstBlock`; they serve all later blocks. */
+  const known = new Set<Tensor>();
+
+  const stepOf = (unit: UnitKind, layer: number): Step => {
+    const step = steps[unit][layer];
+    if (!step) throw new Error(`layer ${layer} has no predictor for ${unit}`);
+    return step;
+  };
+  const inputOf = (source: PredictorSource, block: BlockView): Tensor =>
+    source === "first-block" ? firstBlock! : block.source(source);
+  const reduce = ({ hidden, down, source }: Step, block: BlockView) => {
+    if (hidden === null || down === null || known.has(hidden)) return;
+    const between = activationBetween(source);
+    kernels.product(hidden, 0, inputOf(source, block), down, null, between, null, 1, block.rows);
+    if (source === "first-block") known.add(hidden);
+  };
+  const expand = ({ hidden, up, bias, logits, source }: Step, block: BlockView) => {
+    const input = hidden ?? inputOf(source, block);
+    kernels.product(logits, 0, input, up, bias, "none", null, 1, block.rows);
+  };
+  const looksAhead = (layer: number) => {
+    const { source } = stepOf("neurons", layer);
+    return source === "first-block" ? layer > 0 : source !== "mlp-input";
+  };
 
   return {
     scores(unit: UnitKind, block: BlockView): Tensor {
-      const step = steps[unit][block.layer];
-      if (!step) throw new Error(`layer ${block.layer} has no predictor for ${unit}`);
-      let input = block.source(step.source);
-      if (step.down !== null && step.hidden !== null) {
-        kernels.product(step.hidden, 0, input, step.down, null, "none", null, 1, block.rows);
-        input = step.hidden;
-      }
-      kernels.product(step.logits, 0, input, step.up, step.bias, "none", null, 1, block.rows);
+      const step = stepOf(unit, block.layer);
+      if (unit === "neurons" && looksAhead(block.layer)) return step.logits;
+      reduce(step, block);
+      expand(step, block);
       return step.logits;
     },
-    bytes(unit, layer) {
-      const predictor = predictors[unit][layer];
-      return predictor ? predictorBytes(predictor) : 0;
+    looksAhead,
+    ahead(block, step) {
+      (step === "projections" ? reduce : expand)(stepOf("neurons", block.layer), block);
     },
+    beforeMlp(block) {
+      if (firstBlock === null || block.layer > 0) return;
+      kernels.copyRows(firstBlock, 0, block.source("mlp-input"), 0, block.rows);
+      kernels.mark("predictor");
+      known.clear();
+    },
+    bytes: (unit, layers) => predictorBytes(layers.map((layer) => predictors[unit][layer] ?? null)),
     dispose() {
       for (const tensor of scratch.values()) kernels.free(tensor);
     },

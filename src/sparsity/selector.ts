@@ -19,10 +19,25 @@ export type UnitKind = "heads" | "neurons";
 export const sources = ["mlp-input", "attention-input", "previous-block"] as const;
 export type Source = (typeof sources)[number];
 
+/**
+ * What predictors are trained on: a source of their block, or `first-block`, the mlp-input of block 0, which the one
+ * predictor for all blocks reads (ShadowLLM). It is known to the MLP of block 0 and to all that follows.
+ */
+export const predictorSources = [...sources, "first-block"] as const;
+export type PredictorSource = (typeof predictorSources)[number];
+
+/**
+ * The three steps of a block's attention beside which a selector may work ahead on the MLP's neurons: each step is one
+ * job for the threads, and what runs beside it must not depend on it.
+ */
+export type AheadStep = "projections" | "attention" | "output";
+
 /** What a selector sees of the block that asks. All tensors are f32 with `rows` valid leading rows. */
 export interface BlockView {
   readonly layer: number;
   readonly rows: number;
+  /** Whether the rows are one token each of several sequences, which share the neurons that any of them selects. */
+  readonly unitesNeurons: boolean;
   /** Position of a row in its sequence. */
   position(row: number): number;
   /** The set to fill for this block. */
@@ -45,15 +60,23 @@ export interface Selector {
   heads(block: BlockView): ActiveSet | null;
   /** The neurons to compute; null means all. Called once per block, before the MLP. */
   neurons(block: BlockView): ActiveSet | null;
+  /** Called once at each step of attention, between a fork and its join, for a selector that looks ahead. */
+  ahead?(block: BlockView, step: AheadStep): void;
   dispose(): void;
 }
 
 /** Gives every unit of a block a score; the policy decides how many of the best are computed. */
 export interface Scorer {
-  /** f32 [maxRows, units] */
+  /** f32 [maxRows, units]; what `ahead` computed for this block is not computed again. */
   scores(unit: UnitKind, block: BlockView): Tensor;
-  /** Bytes of weights that scoring the units of `layer` reads. */
-  bytes(unit: UnitKind, layer: number): number;
+  /** Whether the neurons of a layer are scored from tensors that exist before its attention. */
+  looksAhead?(layer: number): boolean;
+  /** Scores the neurons in two independent parts, beside the first two steps of attention. */
+  ahead?(block: BlockView, step: Exclude<AheadStep, "output">): void;
+  /** Called in every block before its MLP, whatever the policy says, for what later blocks will need of it. */
+  beforeMlp?(block: BlockView): void;
+  /** Bytes of weights that scoring the units of all of `layers` reads. */
+  bytes(unit: UnitKind, layers: readonly number[]): number;
   dispose(): void;
 }
 
@@ -73,9 +96,9 @@ export class ScoredSelector implements Selector {
     this.#kernels = kernels;
     this.#scorer = scorer;
     const bytes = (unit: UnitKind) =>
-      policy[unit].reduce(
-        (sum, { kind }, layer) => sum + (kind === "dense" ? 0 : scorer.bytes(unit, layer)),
-        0,
+      scorer.bytes(
+        unit,
+        policy[unit].flatMap(({ kind }, layer) => (kind === "dense" ? [] : [layer])),
       );
     this.bytesPerToken = { heads: bytes("heads"), neurons: bytes("neurons") };
   }
@@ -85,11 +108,33 @@ export class ScoredSelector implements Selector {
   }
 
   neurons(block: BlockView): ActiveSet | null {
-    return this.#select("neurons", this.policy.neurons[block.layer]!, block);
+    const policy = this.policy.neurons[block.layer]!;
+    this.#scorer.beforeMlp?.(block);
+    return this.#looksAhead(block.layer) ? block.set("neurons") : this.#select("neurons", policy, block);
+  }
+
+  ahead(block: BlockView, step: AheadStep): void {
+    if (!this.#looksAhead(block.layer)) return;
+    if (step === "output") this.#select("neurons", this.policy.neurons[block.layer]!, block);
+    else this.#scorer.ahead!(block, step);
+    this.#kernels.mark("predictor");
+  }
+
+  #looksAhead(layer: number): boolean {
+    return this.policy.neurons[layer]!.kind !== "dense" && this.#scorer.looksAhead?.(layer) === true;
   }
 
   dispose(): void {
     this.#scorer.dispose();
+  }
+
+  /** The layer's threshold, or the calibrated one of the largest batch that is not larger than this. */
+  #threshold(unit: UnitKind, alone: number, { layer, rows, unitesNeurons }: BlockView): number {
+    if (unit === "heads" || !unitesNeurons) return alone;
+    let threshold = alone;
+    for (const { sequences, neurons } of this.policy.batches ?? [])
+      if (sequences <= rows) threshold = neurons[layer] ?? alone;
+    return threshold;
   }
 
   #select(unit: UnitKind, policy: LayerPolicy, block: BlockView): ActiveSet | null {
@@ -97,7 +142,8 @@ export class ScoredSelector implements Selector {
     const set = block.set(unit);
     const scores = this.#scorer.scores(unit, block);
     if (policy.kind === "topK") this.#kernels.selectTopK(set, scores, policy.k, block.rows);
-    else this.#kernels.selectThreshold(set, scores, policy.threshold, block.rows);
+    else
+      this.#kernels.selectThreshold(set, scores, this.#threshold(unit, policy.threshold, block), block.rows);
     this.#kernels.mark("predictor");
     return set;
   }

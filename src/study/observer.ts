@@ -86,6 +86,7 @@ const withSet = (block: BlockView, set: ActiveSet): BlockView => ({
   layer: block.layer,
   position: (row) => block.position(row),
   rows: block.rows,
+  unitesNeurons: block.unitesNeurons,
   set: () => set,
   source: (source) => block.source(source),
   headNorms: () => block.headNorms(),

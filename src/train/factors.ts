@@ -19,6 +19,18 @@ export interface Parameters {
   readonly bias: Float32Array; // [units]
 }
 
+/** A start for a network with a ReLU between: each matrix uniform within ±1/√inputs, as is usual for linear layers. */
+export function randomParameters(rank: number, units: number, width: number, next: () => number): Parameters {
+  const matrix = (length: number, inputs: number) =>
+    Float32Array.from({ length }, () => (2 * next() - 1) / Math.sqrt(inputs));
+  return {
+    rank,
+    down: matrix(rank * width, width),
+    up: matrix(units * rank, rank),
+    bias: new Float32Array(units),
+  };
+}
+
 const rms = (values: Float32Array): number =>
   Math.sqrt(values.reduce((sum, value) => sum + value * value, 0) / values.length);
 

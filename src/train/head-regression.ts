@@ -1,6 +1,6 @@
 /**
- * Predictors of heads: the linear map of the source closest to the heads' output norms in the mean square (decision 4).
- * Deja Vu classifies whether a head is among the largest; the norm itself ranks the small ones better, which are the
+ * Predictors of heads: the linear map of the source closest to what the heads are worth in the mean square (decision 4).
+ * Deja Vu classifies whether a head is among the largest; the worth itself ranks the small ones better, which are the
  * ones to leave out, and needs no training.
  */
 import type { Kernels } from "../kernels/contract.ts";

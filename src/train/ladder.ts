@@ -1,23 +1,14 @@
 /** The ways to run one kind of unit in one layer that a search chooses among. */
-import type { Kernels } from "../kernels/contract.ts";
 import type { LayerPolicy } from "../sparsity/policy.ts";
 import type { UnitKind } from "../sparsity/selector.ts";
-import type { Parameters } from "./factors.ts";
 import { type OperatingPoint, operatingPoint } from "./operating-point.ts";
 import type { Prepared } from "./prepared-layer.ts";
-import type { Rows } from "./rows.ts";
-import { heldOutLogits } from "./train-predictor.ts";
 
 /** Recalls that thresholds are tried at. */
 const recalls = [0.995, 0.985, 0.97, 0.955, 0.94, 0.92, 0.9, 0.87, 0.84, 0.8, 0.75, 0.7, 0.6, 0.5];
 
-/** Where to cut a predictor's logits for each recall, on held-out rows; fewer where several recalls give the same cut. */
-export async function neuronLadder(
-  kernels: Kernels,
-  rows: Rows,
-  parameters: Parameters,
-): Promise<OperatingPoint[]> {
-  const { logits, active } = await heldOutLogits(kernels, rows, parameters);
+/** Where to cut a predictor's logits for each recall; fewer where several recalls give the same cut. */
+export function neuronLadder(logits: Float32Array, active: Uint8Array): OperatingPoint[] {
   const points = recalls.map((recall) => operatingPoint(logits, active, recall));
   return points.filter(({ threshold }, i) => threshold !== points[i - 1]?.threshold);
 }

@@ -4,6 +4,8 @@
  * training leans towards recall.
  */
 
+import type { Rows } from "./rows.ts";
+
 /** Weight of the negatives' terms: the share of positives plus `floor`, at most 1. Positives weigh 1. */
 export function negativeWeight(active: Uint8Array, floor: number): number {
   let positives = 0;
@@ -25,3 +27,15 @@ export function lossGradient(logits: Float32Array, active: Uint8Array, floor: nu
     logits[i] = active[i] === 1 ? (sigmoid - 1) * scale : sigmoid * negativeScale;
   }
 }
+
+/** The gradient of the mean squared difference from what the units were worth, for networks that learn worths. */
+export const squareLoss =
+  ({ units, value }: Rows) =>
+  (logits: Float32Array, _batch: unknown, numbers: Int32Array): void => {
+    const scale = 2 / logits.length;
+    for (const [at, row] of numbers.entries())
+      for (let u = 0; u < units; u++) {
+        const i = at * units + u;
+        logits[i] = scale * (logits[i]! - value(row, u));
+      }
+  };

@@ -3,21 +3,27 @@ import type { Engine } from "../load.ts";
 import type { Rng } from "../sampling/rng.ts";
 import type { Source, UnitKind } from "../sparsity/selector.ts";
 import { meanValues } from "./batches.ts";
+import { calibrateNeurons } from "./calibrate-neurons.ts";
 import { type Factors, type Parameters, parameterBytes, truncate } from "./factors.ts";
+import { type HeadImportance, withImportance } from "./head-importance.ts";
 import { regressHeads } from "./head-regression.ts";
 import { isCalibrated } from "./held-out.ts";
 import { lowRankFactors } from "./initialise.ts";
-import { neuronLadder } from "./ladder.ts";
 import { fc1OfGuess } from "./lookahead-start.ts";
 import type { ResolvedPrepareOptions } from "./prepare-options.ts";
 import type { PreparedLayer } from "./prepared-layer.ts";
 import { loadRows, type Rows } from "./rows.ts";
-import { type Trained, type TrainOptions, trainPredictor } from "./train-predictor.ts";
+import { type RecallOptions, trainPredictor } from "./train-predictor.ts";
 
 /** Ranks tried: the one asked for over these. */
 const rankDivisors = [1, 2, 4, 8];
 
-const densePoint = { threshold: 0, density: 1, recall: 1, precision: 1 };
+/** Of units whose logits no threshold cuts: heads, and what is always dense. */
+export const uncut = {
+  point: { threshold: 0, density: 1, recall: 1, precision: 1 },
+  ladder: [],
+  raised: new Map<number, readonly number[]>(),
+};
 
 export interface LayerJob {
   readonly engine: Engine;
@@ -27,6 +33,8 @@ export interface LayerJob {
   readonly unit: UnitKind;
   readonly source: Source;
   readonly options: ResolvedPrepareOptions;
+  /** What heads are worth; null where the norm of their outputs says it. */
+  readonly importance: HeadImportance | null;
   readonly rng: Rng;
   /** Called with the share that is done, after each step. */
   readonly report: (share: number) => void;
@@ -44,22 +52,25 @@ export async function prepareLayer(job: LayerJob): Promise<{ layer: PreparedLaye
   const isSearched = job.options.maxPerplexityIncrease !== undefined;
   const mayLook = isSearched ? isCalibrated : undefined;
   const rows = await loadRows(folder, layer, unit, units, available, sha256, mayLook);
-  const base = { units, source, score: meanValues(rows), ladder: [] };
+  const { importance } = job;
+  const known = unit === "heads" && importance !== null ? withImportance(rows, importance, layer) : rows;
+  const base = { units, source, score: meanValues(known) };
   const heldOutRows = rows.heldOut.length;
   await job.breathe();
-  if (!isPossible) return { layer: { ...base, parameters: null, point: densePoint }, heldOutRows };
+  if (!isPossible) return { layer: { ...base, parameters: null, ...uncut }, heldOutRows };
   if (unit === "heads") {
-    const parameters = await regressHeads(engine.kernels, rows);
-    return { layer: { ...base, parameters, point: densePoint }, heldOutRows };
+    const parameters = await regressHeads(engine.kernels, known);
+    return { layer: { ...base, parameters, ...uncut }, heldOutRows };
   }
-  const { parameters, point } = await trainNeurons(job, rows);
-  const ladder = isSearched ? await neuronLadder(engine.kernels, rows, parameters) : [];
-  return { layer: { ...base, parameters, point, ladder }, heldOutRows };
+  const parameters = await trainNeurons(job, rows);
+  const { recall } = job.options;
+  const points = await calibrateNeurons(engine.kernels, rows, parameters, recall, isSearched);
+  return { layer: { ...base, parameters, ...points }, heldOutRows };
 }
 
-async function trainNeurons(job: LayerJob, rows: Rows): Promise<Trained> {
+async function trainNeurons(job: LayerJob, rows: Rows): Promise<Parameters> {
   const { engine, options, rng } = job;
-  const train: TrainOptions = {
+  const train = {
     epochs: options.epochs,
     batchSize: options.batchSize,
     learningRate: options.learningRate,
@@ -77,7 +88,8 @@ async function trainNeurons(job: LayerJob, rows: Rows): Promise<Trained> {
     return job.breathe();
   };
   const start = await startingPoint(job, rows, train, onStep);
-  return trainPredictor(engine.kernels, rows, start, train, (n) => rng.nextInt(n), onStep);
+  const nextInt = (n: number) => rng.nextInt(n);
+  return (await trainPredictor(engine.kernels, rows, start, train, nextInt, onStep)).parameters;
 }
 
 /**
@@ -87,7 +99,7 @@ async function trainNeurons(job: LayerJob, rows: Rows): Promise<Trained> {
 async function startingPoint(
   job: LayerJob,
   rows: Rows,
-  train: TrainOptions,
+  train: RecallOptions,
   onStep: () => void | Promise<void>,
 ): Promise<Parameters> {
   const { engine, layer, options, rng } = job;

@@ -1,5 +1,7 @@
 /** What `prepare` can be told, with its defaults. */
 import { z } from "zod";
+import { headTargets } from "../sparsity/bundle.ts";
+import { predictorKinds } from "../sparsity/predictor.ts";
 import { sources } from "../sparsity/selector.ts";
 import { UsageError } from "../util/errors.ts";
 
@@ -8,6 +10,15 @@ const optionsSchema = z.strictObject({
   out: z.string().min(1),
   /** Keep the captured rows in this folder; by default they are removed after use. */
   captureFolder: z.string().optional(),
+  /**
+   * `per-layer`: one predictor for each layer and kind of unit (Deja Vu). `shadow`: one for all layers, for each kind of
+   * unit, which reads the first block (ShadowLLM).
+   */
+  predictor: z.enum(predictorKinds).default("per-layer"),
+  /** What predictors of heads learn; default: the importance, where the model has a backward pass, else the norm. */
+  headTarget: z.enum(headTargets).optional(),
+  /** Width of the hidden layer of predictors for all layers. */
+  hidden: z.int().min(1).max(16384).default(256),
   /** The tensor that neuron predictors read. Heads read attention-input when it is mlp-input, which comes too late for them. */
   source: z.enum(sources).default("mlp-input"),
   /** Largest rank tried; each layer takes the cheapest of it, its half, quarter and eighth. */
@@ -37,13 +48,16 @@ export type PrepareOptions = z.input<typeof optionsSchema> & {
 };
 export type ResolvedPrepareOptions = z.output<typeof optionsSchema>;
 
-/** What there is to do, in order, where recall decides, and where a budget does. */
-export const prepareStages = ["capture", "train", "heads", "check"] as const;
-export const budgetStages = ["capture", "train", "layers", "curve", "uniform"] as const;
+/** What there is to do, in order, where recall decides, and where a budget does; `importance` only if heads learn it. */
+export const prepareStages = ["capture", "importance", "train", "heads", "check"] as const;
+export const budgetStages = ["capture", "importance", "train", "layers", "curve", "uniform"] as const;
 export type PrepareStage = (typeof prepareStages | typeof budgetStages)[number];
 
 /** Options that say how much to compute, which is what the budget says. */
 const replacedByBudget = ["recall", "headTolerance"] as const;
+
+/** Options that one kind of predictor has no use for. */
+const foreign = { "per-layer": ["hidden"], shadow: ["source", "rank", "headTarget"] } as const;
 
 /** @throws UsageError naming the option and its value */
 export function resolveOptions(options: PrepareOptions): ResolvedPrepareOptions {
@@ -53,6 +67,12 @@ export function resolveOptions(options: PrepareOptions): ResolvedPrepareOptions 
   if (budget !== undefined && other !== undefined)
     throw new UsageError(
       `maxPerplexityIncrease is ${budget} and ${other} is ${rest[other]}: both say how much to compute; give one of them`,
+    );
+  const kind = rest.predictor ?? "per-layer";
+  const useless = foreign[kind]?.find((name) => rest[name] !== undefined);
+  if (useless !== undefined)
+    throw new UsageError(
+      `${useless} is ${JSON.stringify(rest[useless])}, which says nothing to a predictor "${kind}"; leave it out`,
     );
   const parsed = optionsSchema.safeParse(rest);
   if (parsed.success) return parsed.data;

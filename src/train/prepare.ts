@@ -8,16 +8,24 @@ import { type BundleMetadata, bundleVersion, writeBundle } from "../sparsity/bun
 import type { Source, UnitKind } from "../sparsity/selector.ts";
 import { createBreather } from "../util/breathe.ts";
 import { version } from "../util/version.ts";
+import { withBatches } from "./batch-thresholds.ts";
 import { decideByBudget } from "./by-budget.ts";
 import { decideByRecall } from "./by-recall.ts";
 import { capture } from "./capture.ts";
 import type { Progress } from "./decided.ts";
+import { chooseHeadTarget, type HeadImportance, measureHeadImportance } from "./head-importance.ts";
 import { readTexts } from "./held-out.ts";
-import { prepareLayer } from "./prepare-layer.ts";
+import { type LayerJob, prepareLayer } from "./prepare-layer.ts";
 import { type PrepareOptions, type ResolvedPrepareOptions, resolveOptions } from "./prepare-options.ts";
+import { prepareShadow } from "./prepare-shadow.ts";
 import { bundleTensors, type Prepared, type PreparedLayer } from "./prepared-layer.ts";
 
 const headSource = (source: Source): Source => (source === "mlp-input" ? "attention-input" : source);
+
+const sourcesOf = ({ predictor, source }: ResolvedPrepareOptions): BundleMetadata["sources"] =>
+  predictor === "shadow"
+    ? { heads: "first-block", neurons: "first-block" }
+    : { heads: headSource(source), neurons: source };
 
 /**
  * Makes a bundle for the engine's model and writes it to `options.out`, whole or not at all.
@@ -29,6 +37,7 @@ export async function prepare(engine: Engine, options: PrepareOptions): Promise<
   const { onProgress = () => {}, signal } = options;
   const resolved = resolveOptions(options);
   const { captured: corpus, heldOut, halves } = await readTexts(engine, resolved);
+  const target = await chooseHeadTarget(engine, resolved);
   const folder = resolved.captureFolder ?? (await mkdtemp(join(tmpdir(), "dejavu-capture-")));
   try {
     const rows = await capture(
@@ -38,7 +47,10 @@ export async function prepare(engine: Engine, options: PrepareOptions): Promise<
       (done, total) => onProgress("capture", done, total),
       signal,
     );
-    const { prepared, heldOutRows } = await prepareAllLayers(engine, folder, resolved, onProgress, signal);
+    const onIds = (done: number, total: number) => onProgress("importance", done, total);
+    const importance =
+      target === "importance" ? await measureHeadImportance(engine, corpus.documents, onIds, signal) : null;
+    const { prepared, heldOutRows } = await train(engine, folder, resolved, importance, onProgress, signal);
     const budget = resolved.maxPerplexityIncrease;
     const decided =
       budget === undefined
@@ -47,8 +59,15 @@ export async function prepare(engine: Engine, options: PrepareOptions): Promise<
     const metadata: BundleMetadata = {
       version: bundleVersion,
       model: await engine.identity(),
-      sources: { heads: headSource(resolved.source), neurons: resolved.source },
+      predictor: resolved.predictor,
+      sources: sourcesOf(resolved),
+      targets: { heads: target, neurons: "active" },
       ...decided,
+      policy: withBatches(decided.policy, prepared.neurons),
+      curve: decided.curve.map((point) => ({
+        ...point,
+        policy: withBatches(point.policy, prepared.neurons),
+      })),
       provenance: {
         program: `dejavu ${version}`,
         texts: [...corpus.sources],
@@ -60,39 +79,65 @@ export async function prepare(engine: Engine, options: PrepareOptions): Promise<
       },
     };
     signal?.throwIfAborted();
-    await writeBundle(resolved.out, metadata, bundleTensors(prepared));
+    await writeBundle(resolved.out, metadata, bundleTensors(resolved.predictor, prepared));
     return metadata;
   } finally {
     if (resolved.captureFolder === undefined) await rm(folder, { recursive: true, force: true });
   }
 }
 
-/** Options as a bundle states them: no paths, and none that had no say. */
+/** Options as a bundle states them: no paths, none that had no say, and none that the metadata states elsewhere. */
 function recordedOptions(options: ResolvedPrepareOptions): Record<string, number | string> {
-  const { texts: _texts, out: _out, captureFolder: _folder, ...shared } = options;
-  const { maxPerplexityIncrease, curveRows, headTolerance, ...recorded } = shared;
+  const {
+    texts: _texts,
+    out: _out,
+    captureFolder: _folder,
+    predictor,
+    headTarget: _target,
+    ...rest
+  } = options;
+  const { maxPerplexityIncrease, curveRows, headTolerance, source, rank, hidden, ...shared } = rest;
+  const recorded = { ...(predictor === "shadow" ? { hidden } : { source, rank }), ...shared };
   if (maxPerplexityIncrease === undefined) return { ...recorded, headTolerance };
   return { ...recorded, maxPerplexityIncrease, curveRows };
 }
 
-async function prepareAllLayers(
+async function train(
   engine: Engine,
   folder: string,
   options: ResolvedPrepareOptions,
+  importance: HeadImportance | null,
   onProgress: Progress,
   signal: AbortSignal | undefined,
 ): Promise<{ prepared: Prepared; heldOutRows: number }> {
-  const { layers } = engine.model.shape;
   const rng = createRng(options.seed);
   const breathe = createBreather(signal);
+  const shared = { engine, folder, options, rng, breathe };
+  if (options.predictor === "per-layer") return prepareAllLayers({ ...shared, importance }, onProgress);
+  if (importance === null) throw new Error("one predictor for all layers needs importances");
+  const made = await prepareShadow({
+    ...shared,
+    importance,
+    report: (share) => onProgress("train", share, 1),
+  });
+  onProgress("train", 1, 1);
+  return made;
+}
+
+async function prepareAllLayers(
+  job: Omit<LayerJob, "layer" | "unit" | "source" | "report">,
+  onProgress: Progress,
+): Promise<{ prepared: Prepared; heldOutRows: number }> {
+  const { layers } = job.engine.model.shape;
+  const { source: mlpSource } = job.options;
   const prepared: Record<UnitKind, PreparedLayer[]> = { heads: [], neurons: [] };
   let heldOutRows = 0;
   for (let layer = 0; layer < layers; layer++)
     for (const unit of ["heads", "neurons"] as const) {
       const base = layer * 2 + (unit === "neurons" ? 1 : 0);
       const report = (share: number) => onProgress("train", base + share, layers * 2);
-      const source = unit === "heads" ? headSource(options.source) : options.source;
-      const made = await prepareLayer({ engine, folder, layer, unit, source, options, rng, report, breathe });
+      const source = unit === "heads" ? headSource(mlpSource) : mlpSource;
+      const made = await prepareLayer({ ...job, layer, unit, source, report });
       prepared[unit].push(made.layer);
       heldOutRows = made.heldOutRows;
       report(1);

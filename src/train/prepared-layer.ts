@@ -1,8 +1,8 @@
 /** What training leaves of a layer, and its two ways on: onto the device for calibration, and into the bundle. */
 import type { Kernels } from "../kernels/contract.ts";
-import { type BundleTensor, bundleTensorName } from "../sparsity/bundle.ts";
-import type { Predictor, Predictors } from "../sparsity/predictor.ts";
-import type { Source, UnitKind } from "../sparsity/selector.ts";
+import { type BundlePart, type BundleTensor, bundleTensorName } from "../sparsity/bundle.ts";
+import type { Predictor, PredictorKind, Predictors } from "../sparsity/predictor.ts";
+import type { PredictorSource, UnitKind } from "../sparsity/selector.ts";
 import { fromFloat32 } from "../tensor/dtype.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import type { Parameters } from "./factors.ts";
@@ -10,12 +10,14 @@ import type { OperatingPoint } from "./operating-point.ts";
 
 export interface PreparedLayer {
   readonly units: number;
-  readonly source: Source;
-  /** Null where no predictor is possible: block 0 has no previous block. */
+  readonly source: PredictorSource;
+  /** Null where no predictor is possible. One predictor for all layers has one `down`, the same array in each. */
   readonly parameters: Parameters | null;
   readonly point: OperatingPoint;
   /** Other points to cut at, dense end first, where a search is to choose; else empty. */
   readonly ladder: readonly OperatingPoint[];
+  /** What each threshold above becomes where sequences decode together, by `batchSizes`. */
+  readonly raised: ReadonlyMap<number, readonly number[]>;
   /** Mean worth of each unit [units]: what the static selector ranks by. */
   readonly score: Float32Array;
 }
@@ -34,11 +36,13 @@ export function predictorOnDevice(
   kernels: Kernels,
   prepared: Prepared,
 ): { predictors: Predictors; dispose(): void } {
-  const owned: Tensor[] = [];
+  const owned = new Map<Float32Array, Tensor>();
   const upload = (values: Float32Array, ...shape: number[]): Tensor => {
+    const known = owned.get(values);
+    if (known !== undefined) return known;
     const isVector = shape.length === 1;
     const tensor = kernels.allocate(isVector ? "f32" : "f16", shape);
-    owned.push(tensor);
+    owned.set(values, tensor);
     kernels.write(tensor, isVector ? values : half(values));
     return tensor;
   };
@@ -56,16 +60,16 @@ export function predictorOnDevice(
   return {
     predictors: { heads: prepared.heads.map(predictor), neurons: prepared.neurons.map(predictor) },
     dispose() {
-      for (const tensor of owned) kernels.free(tensor);
+      for (const tensor of owned.values()) kernels.free(tensor);
     },
   };
 }
 
 /** All tensors of a bundle. */
-export function bundleTensors(prepared: Prepared): BundleTensor[] {
-  const tensors: BundleTensor[] = [];
+export function bundleTensors(kind: PredictorKind, prepared: Prepared): BundleTensor[] {
+  const tensors = new Map<string, BundleTensor>();
   const add = (name: string, dtype: "F32" | "F16", shape: number[], values: Float32Array | Uint16Array) =>
-    tensors.push({
+    tensors.set(name, {
       name,
       dtype,
       shape,
@@ -73,7 +77,7 @@ export function bundleTensors(prepared: Prepared): BundleTensor[] {
     });
   for (const unit of ["heads", "neurons"] as const)
     for (const [layer, { parameters, units, score }] of prepared[unit].entries()) {
-      const name = (part: "down" | "up" | "bias" | "score") => bundleTensorName(unit, layer, part);
+      const name = (part: BundlePart) => bundleTensorName(kind, unit, layer, part);
       add(name("score"), "F32", [units], score);
       if (parameters === null) continue;
       const { rank, down, up, bias } = parameters;
@@ -82,5 +86,5 @@ export function bundleTensors(prepared: Prepared): BundleTensor[] {
       add(name("up"), "F16", [units, down === null ? width : rank], half(up));
       add(name("bias"), "F32", [units], bias);
     }
-  return tensors;
+  return [...tensors.values()];
 }

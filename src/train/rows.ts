@@ -1,5 +1,5 @@
 /** Reads a layer's captured rows and splits them by document into training and held-out rows. */
-import type { Source, UnitKind } from "../sparsity/selector.ts";
+import type { PredictorSource, UnitKind } from "../sparsity/selector.ts";
 import { WeightsError } from "../util/errors.ts";
 import { openSafetensors, type Weights } from "../weights/index.ts";
 import { captureMetadata, captureMetadataKey, layerFile } from "./capture.ts";
@@ -9,7 +9,7 @@ export interface Rows {
   readonly width: number; // hidden_size
   readonly units: number;
   readonly inputs: Uint16Array; // binary16 bits [rows, width]
-  /** What the unit was worth: 1 for a neuron above zero, else 0; the output norm of a head. */
+  /** What the unit was worth: 1 for a neuron above zero, else 0; the output norm of a head, or its importance. */
   value(row: number, unit: number): number;
   /** Row numbers. Documents whose number is 19 modulo 20 are held out: 95 to 5, by document. Some rows may be in neither. */
   readonly train: Int32Array;
@@ -61,16 +61,17 @@ export async function loadRows(
   layer: number,
   unit: UnitKind,
   units: number,
-  source: Source,
+  source: PredictorSource,
   modelSha256: string,
   mayLook: (document: number) => boolean = () => true,
 ): Promise<Rows> {
   const labels = await open(folder, layer, modelSha256);
-  const inputLayer = source === "previous-block" ? layer - 1 : layer;
+  const inputLayer = source === "first-block" ? 0 : source === "previous-block" ? layer - 1 : layer;
   let inputFile = labels;
   try {
     if (inputLayer !== layer) inputFile = await open(folder, inputLayer, modelSha256);
-    const inputName = source === "mlp-input" ? "mlp_input" : "attention_input";
+    const isOfMlp = source === "mlp-input" || source === "first-block";
+    const inputName = isOfMlp ? "mlp_input" : "attention_input";
     const width = inputFile.tensors.get(inputName)!.shape[1]!;
     const inputs = new Uint16Array((await readBytes(inputFile, inputName)).buffer);
     const document = new Int32Array((await readBytes(labels, "document")).buffer);

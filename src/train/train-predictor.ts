@@ -15,14 +15,15 @@ export interface TrainOptions {
   readonly weightDecay: number;
   /** Added to the share of positives in the loss weight. */
   readonly lossFloor: number;
-  /** The recall that the predictor will be calibrated to. */
-  readonly recall: number;
   /** Replaces the logits of the rows numbered `numbers` by a loss's gradient; by default Deja Vu's, with the floor above. */
   readonly loss?: (logits: Float32Array, batch: Batch, numbers: Int32Array) => void;
   /** What stands between the two products; by default nothing. */
   readonly between?: Activation;
-  /** Which epoch to keep; by default the best. The last is for losses that aim at something else than recall. */
-  readonly keep?: "best" | "last";
+}
+
+export interface RecallOptions extends TrainOptions {
+  /** The recall that the predictor will be calibrated to. */
+  readonly recall: number;
 }
 
 export interface Trained {
@@ -85,27 +86,26 @@ const copy = (p: Parameters): Parameters => ({
   bias: p.bias.slice(),
 });
 
+/** Called after an epoch, from 1 on, with the parameters that it left, which are still in use. */
+type OnEpoch = (epoch: number, parameters: Parameters) => Promise<void>;
+
 /**
- * Trains from `start` on and keeps the epoch (the start included) that needs the lowest density to reach the wanted
- * recall on held-out rows: a predictor that activates everything has density 1 and cannot win.
+ * Trains from `start` on, through all epochs.
  * @param onStep called after each step; may throw to stop
+ * @returns the parameters after the last epoch
  */
-export async function trainPredictor(
+export async function trainEpochs(
   kernels: Kernels,
   rows: Rows,
   start: Parameters,
   options: TrainOptions,
   nextInt: (n: number) => number,
   onStep: () => void | Promise<void>,
-): Promise<Trained> {
+  onEpoch: OnEpoch = async () => {},
+): Promise<Parameters> {
   const current = copy(start);
-  const { between = "none", keep = "best" } = options;
-  const loss = options.loss ?? ((logits, batch) => lossGradient(logits, batch.active, options.lossFloor));
-  let best: Trained = {
-    parameters: start,
-    point: await evaluatePredictor(kernels, rows, start, options.recall, between),
-    epoch: 0,
-  };
+  const { between = "none", lossFloor } = options;
+  const loss = options.loss ?? ((logits, batch) => lossGradient(logits, batch.active, lossFloor));
   const size = Math.min(options.batchSize, rows.train.length);
   const network = new TrainableNetwork(kernels, rows, current, size, "f32", between);
   const optimise = (length: number) => new AdamW(length, options.weightDecay);
@@ -132,13 +132,33 @@ export async function trainPredictor(
         network.write(current);
         await onStep();
       }
-      if (keep === "last" && epoch < options.epochs) continue;
-      const point = await evaluatePredictor(kernels, rows, current, options.recall, between);
-      if (keep === "last" || point.density < best.point.density)
-        best = { parameters: copy(current), point, epoch };
+      await onEpoch(epoch, current);
     }
   } finally {
     network.dispose();
   }
+  return current;
+}
+
+/**
+ * Trains from `start` on and keeps the epoch (the start included) that needs the lowest density to reach the wanted
+ * recall on held-out rows: a predictor that activates everything has density 1 and cannot win.
+ * @param onStep called after each step; may throw to stop
+ */
+export async function trainPredictor(
+  kernels: Kernels,
+  rows: Rows,
+  start: Parameters,
+  options: RecallOptions,
+  nextInt: (n: number) => number,
+  onStep: () => void | Promise<void>,
+): Promise<Trained> {
+  const evaluate = (parameters: Parameters) =>
+    evaluatePredictor(kernels, rows, parameters, options.recall, options.between);
+  let best: Trained = { parameters: start, point: await evaluate(start), epoch: 0 };
+  await trainEpochs(kernels, rows, start, options, nextInt, onStep, async (epoch, current) => {
+    const point = await evaluate(current);
+    if (point.density < best.point.density) best = { parameters: copy(current), point, epoch };
+  });
   return best;
 }

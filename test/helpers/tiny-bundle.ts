@@ -32,7 +32,9 @@ export function tinyBundle(): BundleParts {
   const metadata: BundleMetadata = {
     version: bundleVersion,
     model: { ...tinyBundleModel },
+    predictor: "per-layer",
     sources: { heads: "attention-input", neurons: "mlp-input" },
+    targets: { heads: "norm", neurons: "active" },
     policy: {
       attention: "dense-kv",
       heads: [{ kind: "dense" }, { kind: "topK", k: 1 }],
@@ -88,13 +90,13 @@ export function tinyBundle(): BundleParts {
     tensors.push({ name, dtype, shape, data: new Uint8Array(buffer) });
   };
   for (let layer = 0; layer < layers; layer++) {
-    add(bundleTensorName("heads", layer, "score"), "F32", heads);
-    add(bundleTensorName("heads", layer, "up"), "F16", heads, hiddenSize);
-    add(bundleTensorName("heads", layer, "bias"), "F32", heads);
-    add(bundleTensorName("neurons", layer, "score"), "F32", ffnDim);
-    add(bundleTensorName("neurons", layer, "down"), "F16", 2, hiddenSize);
-    add(bundleTensorName("neurons", layer, "up"), "F16", ffnDim, 2);
-    add(bundleTensorName("neurons", layer, "bias"), layer === 0 ? "F32" : "F16", ffnDim);
+    add(bundleTensorName("per-layer", "heads", layer, "score"), "F32", heads);
+    add(bundleTensorName("per-layer", "heads", layer, "up"), "F16", heads, hiddenSize);
+    add(bundleTensorName("per-layer", "heads", layer, "bias"), "F32", heads);
+    add(bundleTensorName("per-layer", "neurons", layer, "score"), "F32", ffnDim);
+    add(bundleTensorName("per-layer", "neurons", layer, "down"), "F16", 2, hiddenSize);
+    add(bundleTensorName("per-layer", "neurons", layer, "up"), "F16", ffnDim, 2);
+    add(bundleTensorName("per-layer", "neurons", layer, "bias"), layer === 0 ? "F32" : "F16", ffnDim);
   }
   return { metadata, tensors };
 }

@@ -47,6 +47,38 @@ export function guarantees(subject: Subject): void {
       }),
   );
 
+  property<[number, number, number]>(
+    "forked ops give what they give one by one",
+    [fc.integer({ min: 1, max: 5 }), fc.constantFrom(8, 40, 104), seed],
+    (rows, d, s) =>
+      agree(s, async (lab) => {
+        const k = lab.kernels;
+        const [x, a, b] = [lab.random([rows, d]), lab.random([rows, d]), lab.random([rows, d])];
+        const [weight, wide] = [lab.random([d, d], "f16"), lab.random([4 * d, d], "bf16")];
+        const [keys, values] = [lab.random([rows, d]), lab.random([rows, d])];
+        const logits = k.allocate("f32", [rows, 4 * d]);
+        const [set, chosen] = [lab.set(d, rows, "random")!, lab.set(4 * d, rows, "full")!];
+        const [placement] = lab.places(
+          Array.from({ length: rows }, (_, p): Place => [0, p]),
+          1,
+          rows,
+          0,
+        );
+        k.fork();
+        k.product(a, 0, x, weight, null, "relu", set, 1, rows);
+        k.product(logits, 0, x, wide, null, "none", null, 1, rows);
+        k.attention(b, x, keys, values, null, 8, placement, rows);
+        k.join();
+        k.fork();
+        k.accumulate(x, a, weight, null, null, 1, rows);
+        k.selectThreshold(chosen, logits, 0, rows);
+        k.join();
+        k.product(logits, 0, x, wide, null, "none", chosen, 1, rows);
+        const all = await Promise.all([x, a, b, logits].map((t) => lab.read(t)));
+        return all.flat();
+      }),
+  );
+
   it("write and read take parts of a tensor, in the order of the ops", async () => {
     const { kernels } = subject;
     const lab = new Lab(kernels, 1);

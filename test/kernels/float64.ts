@@ -90,6 +90,8 @@ export function openFloat64(): Kernels {
     },
     free() {},
     dispose() {},
+    fork() {},
+    join() {},
 
     embedding(out, table, ids, rows) {
       for (const r of upTo(rows)) setRow(out, r, row(table, of(ids)[r]!));

@@ -121,6 +121,34 @@ function nativeOnly(): void {
       kernels.dispose();
     });
 
+    it("refuse forked ops that depend on each other, and reading before the join", async () => {
+      const kernels = openNative({ threads: 2 });
+      const make = () => kernels.allocate("f32", [2, 64]);
+      const [x, y, z, weight] = [make(), make(), make(), kernels.allocate("f32", [64, 64])];
+      const product = (out: typeof x, input: typeof x) =>
+        kernels.product(out, 0, input, weight, null, "none", null, 1, 2);
+      const into = new Float32Array(1);
+      for (const [second, third] of [
+        [z, y],
+        [y, x],
+        [x, z],
+      ] as const) {
+        kernels.fork();
+        product(y, x);
+        product(second, third);
+        expect(() => kernels.fork()).toThrow(/join them first/);
+        await expect(kernels.read(x, into)).rejects.toThrow(/join them first/);
+        kernels.join();
+        await expect(kernels.read(x, into)).rejects.toThrow(/depend on each other/);
+      }
+      kernels.fork();
+      product(y, x);
+      product(z, x);
+      kernels.join();
+      await kernels.read(y, into);
+      kernels.dispose();
+    });
+
     it("keep backends apart and refuse each other's tensors", async () => {
       const [one, two] = [openNative({ threads: 2 }), openNative({ threads: 3 })];
       const [a, b] = [one.allocate("f32", [1, 4]), two.allocate("f32", [1, 4])];

@@ -84,9 +84,25 @@ const refusals: [string, (parts: BundleParts) => void, RegExp][] = [
     /heads cannot be predicted from mlp-input/,
   ],
   [
+    "a source that belongs to another kind of predictor",
+    ({ metadata }) => Object.assign(metadata.sources, { neurons: "first-block" }),
+    /a predictor "per-layer" of neurons cannot read first-block/,
+  ],
+  [
+    "a kind of predictor whose sources are not its own",
+    ({ metadata }) => Object.assign(metadata, { predictor: "shadow" }),
+    /a predictor "shadow" of heads cannot read attention-input/,
+  ],
+  ["a predictor of another kind", ({ metadata }) => Object.assign(metadata, { predictor: "x" }), /predictor/],
+  [
+    "a target that is none",
+    ({ metadata }) => Object.assign(metadata.targets, { heads: "weight" }),
+    /targets\.heads/,
+  ],
+  [
     "layer 0 predicted from the block before",
     ({ metadata }) => Object.assign(metadata.sources, { neurons: "previous-block" }),
-    /layer 0 has no previous block/,
+    /neurons of layer 0 cannot be predicted from previous-block/,
   ],
   [
     "a policy for fewer layers",

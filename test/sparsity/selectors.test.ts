@@ -173,11 +173,10 @@ describe("predicted", () => {
 
   it("counts the bytes of the predictors that its policy uses", async () => {
     const { predictors } = await engine.bundle();
-    const bytes = (unit: "heads" | "neurons") =>
-      predictors[unit].reduce((sum, predictor) => sum + (predictor ? predictorBytes(predictor) : 0), 0);
+    const bytes = (unit: "heads" | "neurons") => predictorBytes(predictors[unit]);
     const one = predictors.neurons.find((predictor) => predictor !== null)!;
     const parts = [one.down, one.up, one.bias].map((tensor) => (tensor ? byteLength(tensor) : 0));
-    expect(predictorBytes(one)).toBe(parts[0]! + parts[1]! + parts[2]!);
+    expect(predictorBytes([one])).toBe(parts[0]! + parts[1]! + parts[2]!);
     const selector = await engine.selector("predicted", { mlpDensity: 0.5 });
     expect(selector.bytesPerToken).toEqual({ heads: 0, neurons: bytes("neurons") });
     const both = await engine.selector("predicted", { mlpDensity: 0.5, headDensity: 0.5 });
@@ -192,6 +191,7 @@ describe("predicted", () => {
     const { layers, hiddenSize } = model.shape;
     const layer = layers - 1;
     const predictor = predictors.neurons[layer]!;
+    expect(predictor.source).toBe("mlp-input");
     const inner = await engine.selector("predicted", { mlpDensity: 0.1 });
     const input = kernels.allocate("f32", [ids.length, hiddenSize]);
     const watching: Selector = {
@@ -199,7 +199,7 @@ describe("predicted", () => {
       kind: "predicted",
       heads: (block) => inner.heads(block),
       neurons(block: BlockView) {
-        if (block.layer === layer) kernels.copyRows(input, 0, block.source(predictor.source), 0, block.rows);
+        if (block.layer === layer) kernels.copyRows(input, 0, block.source("mlp-input"), 0, block.rows);
         return inner.neurons(block);
       },
     };

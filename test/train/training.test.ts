@@ -4,7 +4,7 @@ import { openKernels } from "../../src/kernels/open.ts";
 import { createRng } from "../../src/sampling/rng.ts";
 import { createBatch, fillBatch, meanValues, shuffle } from "../../src/train/batches.ts";
 import type { Parameters } from "../../src/train/factors.ts";
-import { evaluatePredictor, type TrainOptions, trainPredictor } from "../../src/train/train-predictor.ts";
+import { evaluatePredictor, type RecallOptions, trainPredictor } from "../../src/train/train-predictor.ts";
 import { multiply, transpose } from "../helpers/algebra.ts";
 import { fastestBackend } from "../helpers/backends.ts";
 import { randomMatrix, rowsOf } from "../helpers/rows.ts";
@@ -27,7 +27,7 @@ const share =
     .reduce((a: number, b) => a + b, 0) /
   (100 * units);
 
-const options: TrainOptions = {
+const options: RecallOptions = {
   epochs: 40,
   batchSize: 100,
   learningRate: 0.05,
@@ -36,7 +36,7 @@ const options: TrainOptions = {
   recall: 0.94,
 };
 
-const train = (start: Parameters, changed: Partial<TrainOptions> = {}, onStep: () => void = () => {}) => {
+const train = (start: Parameters, changed: Partial<RecallOptions> = {}, onStep: () => void = () => {}) => {
   const rng = createRng(1);
   return trainPredictor(kernels, rows, start, { ...options, ...changed }, (n) => rng.nextInt(n), onStep);
 };

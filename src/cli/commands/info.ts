@@ -74,7 +74,7 @@ function bundleRows(bundle: BundleState, folder: string): string[][] {
   if (bundle.state === "missing")
     return [["bundle", `none at ${bundle.file}; make one with: dejavu prepare ${folder} --text FILE`]];
   if (bundle.state === "unfit") return [["bundle", `does not fit: ${bundle.reason}`]];
-  const { provenance, sources, calibration } = bundle;
+  const { provenance, predictor, sources, targets, calibration } = bundle;
   const { dense, predicted } = calibration.perplexity;
   const texts = provenance.texts.map(({ name }) => name).join(", ");
   const heldOut = `${perplexity(dense)} dense, ${perplexity(predicted)} predicted (${change(predicted, dense)})`;
@@ -82,7 +82,9 @@ function bundleRows(bundle: BundleState, folder: string): string[][] {
     ["bundle", `${bundle.file}, fits`],
     ["  made by", `${provenance.program} (${provenance.kernels})`],
     ["  from", `${texts}: ${count(provenance.documents)} documents, ${count(provenance.rows)} tokens`],
-    ["  reads", `${sources.neurons} for neurons, ${sources.heads} for heads`],
+    ["  predictors", predictor === "shadow" ? "one for all layers" : "one for each layer"],
+    ["  read", `${sources.neurons} for neurons, ${sources.heads} for heads`],
+    ["  learned", `which neurons are active, the ${targets.heads} of heads`],
     ["  held-out perplexity", heldOut],
   ];
 }

@@ -3,7 +3,8 @@ import { access, constants } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
 import { Option } from "commander";
 import type { Engine } from "../../load.ts";
-import type { BundleMetadata } from "../../sparsity/bundle.ts";
+import { type BundleMetadata, type HeadTarget, headTargets } from "../../sparsity/bundle.ts";
+import { type PredictorKind, predictorKinds } from "../../sparsity/predictor.ts";
 import { type Source, sources } from "../../sparsity/selector.ts";
 import { parameterBytes } from "../../train/factors.ts";
 import { prepare } from "../../train/prepare.ts";
@@ -20,8 +21,11 @@ interface Flags extends CommonFlags {
   readonly text: string[];
   readonly out?: string;
   readonly capture?: string;
-  readonly source: Source;
-  readonly rank: number;
+  readonly predictor: PredictorKind;
+  readonly headTarget?: HeadTarget;
+  readonly hidden?: number;
+  readonly source?: Source;
+  readonly rank?: number;
   readonly recall?: number;
   readonly maxPerplexityIncrease?: number;
   readonly curveRows: number;
@@ -35,6 +39,7 @@ const defaults = resolveOptions({ texts: ["text"], out: "out" });
 
 const stageNames: Record<PrepareStage, string> = {
   capture: "capturing activations",
+  importance: "weighing heads",
   train: "training predictors",
   heads: "calibrating heads",
   check: "checking perplexity",
@@ -55,18 +60,23 @@ async function checkWritable(file: string): Promise<void> {
 
 /** Bytes of the MLP that a token reads, as calibration measured it. */
 function mlpBytes(
-  { model, calibration }: BundleMetadata,
+  { model, predictor, calibration }: BundleMetadata,
   engine: Engine,
 ): { dense: number; touched: number } {
   const { perNeuron, perActive } = engine.model.weightBytes;
   const { layers, ffnDim, hiddenSize } = model;
-  const touched = calibration.neurons.map(({ rank, density, precision }) => {
-    const predictor = density < 1 ? parameterBytes(rank, ffnDim, hiddenSize) : 0;
-    return predictor + density * ffnDim * (perNeuron + precision * perActive);
-  });
+  const touched = calibration.neurons.map(
+    ({ density, precision }) => density * ffnDim * (perNeuron + precision * perActive),
+  );
+  const ranks = calibration.neurons.flatMap(({ rank, density }) => (density < 1 ? [rank] : []));
+  // One predictor for all layers is one with the units of all of them.
+  const predictors =
+    predictor === "shadow"
+      ? ranks.slice(0, 1).map((rank) => parameterBytes(rank, ranks.length * ffnDim, hiddenSize))
+      : ranks.map((rank) => parameterBytes(rank, ffnDim, hiddenSize));
   return {
     dense: layers * ffnDim * (perNeuron + perActive),
-    touched: touched.reduce((sum, bytes) => sum + bytes, 0),
+    touched: [...touched, ...predictors].reduce((sum, bytes) => sum + bytes, 0),
   };
 }
 
@@ -104,7 +114,8 @@ function prepareText(metadata: BundleMetadata, file: string, engine: Engine, wid
 async function runPrepare(context: Context, flags: Flags): Promise<void> {
   const { output, signal } = context;
   await withEngine(context, flags, async (engine) => {
-    const { text, capture, source, rank, rows, curveRows, epochs, seed } = flags;
+    const { text, capture, predictor, headTarget, hidden, source, rank, rows, curveRows, epochs, seed } =
+      flags;
     const { recall, headTolerance, maxPerplexityIncrease } = flags;
     const out = flags.out ?? engine.bundleFile;
     await checkWritable(out);
@@ -112,7 +123,8 @@ async function runPrepare(context: Context, flags: Flags): Promise<void> {
       texts: text,
       out,
       ...(capture !== undefined && { captureFolder: capture }),
-      ...{ source, rank, recall, headTolerance, maxPerplexityIncrease, rows, curveRows, epochs, seed },
+      ...{ predictor, headTarget, hidden, source, rank },
+      ...{ recall, headTolerance, maxPerplexityIncrease, rows, curveRows, epochs, seed },
       onProgress: (stage, done, total) => output.progress.update(stageNames[stage], done, total),
       signal,
     });
@@ -126,7 +138,7 @@ export const prepareCommand: CommandSpec<Flags> = {
   name: "prepare",
   summary: "Train and calibrate the predictors of a model",
   details:
-    "Runs the model over text, trains a predictor per layer, decides how much to compute, and writes all of it to one file, whole or not at all.",
+    "Runs the model over text, trains predictors, decides how much to compute, and writes all of it to one file, whole or not at all.",
   examples: [
     ["prepare --text stories.txt", "a bundle for the bundled model"],
     ["prepare models/stories-4m --text a.txt b.txt --recall 0.97", "computes more, loses less"],
@@ -135,6 +147,10 @@ export const prepareCommand: CommandSpec<Flags> = {
       "prepare --text stories.txt --source attention-input --out early.safetensors",
       "chooses half a block ahead",
     ],
+    [
+      "prepare --text stories.txt --predictor shadow --out shadow.safetensors",
+      "one predictor for all layers",
+    ],
   ],
   options: [
     new Option(
@@ -142,12 +158,27 @@ export const prepareCommand: CommandSpec<Flags> = {
       "text like what the model will read, documents separated by <|endoftext|>",
     ).makeOptionMandatory(),
     new Option("--out <file>", "bundle to write (default: dejavu-bundle.safetensors in the model folder)"),
-    new Option("--source <tensor>", "what the predictors of neurons read")
+    new Option(
+      "--predictor <kind>",
+      "one for each layer, or one for all layers, which reads the first block (ShadowLLM's)",
+    )
+      .choices(predictorKinds)
+      .default(defaults.predictor),
+    new Option(
+      "--head-target <worth>",
+      "what per-layer predictors of heads learn: what the head means to the loss, or the norm of its output",
+    )
+      .choices(headTargets)
+      .default(undefined, "importance, where the model has a backward pass"),
+    new Option("--hidden <n>", "hidden width of a predictor for all layers")
+      .argParser(integer(1, 16384))
+      .default(undefined, String(defaults.hidden)),
+    new Option("--source <tensor>", "what the per-layer predictors of neurons read")
       .choices(sources)
-      .default(defaults.source),
+      .default(undefined, defaults.source),
     new Option("--rank <r>", "largest rank tried; smaller ones are taken where they save more")
       .argParser(integer(1, 16384))
-      .default(defaults.rank),
+      .default(undefined, String(defaults.rank)),
     new Option("--recall <share>", "share of the active neurons that must be computed")
       .argParser(share)
       .default(undefined, String(defaults.recall)),

@@ -3,7 +3,7 @@ import type { Dtype } from "../../tensor/dtype.ts";
 import type { Activation } from "../contract.ts";
 
 /** Raised with every change of this file or of native/; a binary with another number is refused. */
-export const surfaceVersion = 3;
+export const surfaceVersion = 4;
 
 /** From the most to the least that a machine may offer. */
 export const instructionSets = ["amx", "avx512vnni", "avx512", "avx2", "neon", "portable"] as const;
@@ -43,7 +43,9 @@ export const opcode = {
   argmax: 16,
   mark: 17,
   startProfile: 18,
-  convert: 19,
+  fork: 19,
+  join: 20,
+  convert: 21,
 } as const;
 
 export interface Addon {

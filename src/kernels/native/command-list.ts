@@ -8,7 +8,7 @@ import type { Tensor } from "../../tensor/tensor.ts";
 import { byteLength, elementCount } from "../../tensor/tensor.ts";
 import type { ActiveSet, Placement } from "../contract.ts";
 import type { Addon, Engine, InstructionSet } from "./addon-types.ts";
-import { dtypeNumber } from "./addon-types.ts";
+import { dtypeNumber, opcode } from "./addon-types.ts";
 import { NativeTensor } from "./tensor.ts";
 
 const capacity = 16384;
@@ -25,6 +25,7 @@ export class CommandList {
   #length = 0;
   /** Where the next word of the command being written goes. */
   #at = 0;
+  #isForked = false;
   /** Null once disposed of. */
   #engine: Engine | null;
 
@@ -34,7 +35,7 @@ export class CommandList {
 
   begin(code: number): this {
     if (this.#engine === null) throw new Error("the kernels have been disposed of");
-    if (this.#length + longestCommand > capacity) this.flush();
+    if (this.#length + longestCommand > capacity) this.#run(this.#engine);
     this.#words[this.#length] = code;
     this.#at = this.#length + 1;
     return this;
@@ -89,16 +90,35 @@ export class CommandList {
     this.#length = this.#at;
   }
 
+  fork(): void {
+    this.#refuseForked();
+    this.begin(opcode.fork).end();
+    this.#isForked = true;
+  }
+
+  join(): void {
+    this.#isForked = false;
+    this.begin(opcode.join).end();
+  }
+
   /** Executes what has been written. */
   flush(): Engine {
     const engine = this.#engine;
     if (engine === null) throw new Error("the kernels have been disposed of");
-    const length = this.#length;
-    if (length > 0) {
-      this.#length = 0; // a command that fails takes those behind it along
-      engine.run(length);
-    }
+    this.#refuseForked();
+    this.#run(engine);
     return engine;
+  }
+
+  #run(engine: Engine): void {
+    const length = this.#length;
+    if (length === 0) return;
+    this.#length = 0; // a command that fails takes those behind it along
+    engine.run(length);
+  }
+
+  #refuseForked(): void {
+    if (this.#isForked) throw new Error("kernels: the ops are forked; join them first");
   }
 
   own(tensor: Tensor): NativeTensor {

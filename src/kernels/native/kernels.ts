@@ -81,6 +81,11 @@ export class NativeKernels implements Kernels {
     this.#list.begin(opcode.copyRows).tensor(out).word(outRow).tensor(x).word(xRow).word(rows).end();
   }
 
+  /** out[outRow + r, :] = x[xRow + r, :], rounded to the dtype of out; both are weight matrices. */
+  convert(out: Tensor, outRow: number, x: Tensor, xRow: number, rows: number): void {
+    this.#list.begin(opcode.convert).tensor(out).word(outRow).tensor(x).word(xRow).word(rows).end();
+  }
+
   transpose(out: Tensor, x: Tensor, rows: number): void {
     check.checkTranspose(out, x, rows);
     this.#list.begin(opcode.transpose).tensor(out).tensor(x).word(rows).end();
@@ -233,6 +238,14 @@ export class NativeKernels implements Kernels {
   argmax(out: Tensor, x: Tensor, rows: number): void {
     check.checkArgmax(out, x, rows);
     this.#list.begin(opcode.argmax).tensor(out).tensor(x).word(rows).end();
+  }
+
+  fork(): void {
+    this.#list.fork();
+  }
+
+  join(): void {
+    this.#list.join();
   }
 
   mark(phase: Phase): void {

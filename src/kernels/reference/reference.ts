@@ -107,5 +107,7 @@ export function openReference(): Kernels {
     refine: checked(check.checkRefine, select.refine),
     logSoftmax: checked(check.checkLogSoftmax, rowOps.logSoftmax),
     argmax: checked(check.checkArgmax, select.argmax),
+    fork() {},
+    join() {},
   };
 }

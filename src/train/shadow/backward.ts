@@ -35,10 +35,12 @@ interface Trace {
 const plus = (a: Float32Array, ...more: Float32Array[]): Float32Array =>
   a.map((value, i) => more.reduce((sum, b) => sum + b[i]!, value));
 
+/** @param breathe awaited after each block on both ways; throws to stop */
 export async function gradients(
   checkpoint: Checkpoint,
   products: Products,
   ids: Int32Array,
+  breathe: () => Promise<void> | undefined = () => undefined,
 ): Promise<Gradients> {
   const { hiddenSize: d, heads, finalNorm, blocks } = checkpoint;
   const rows = ids.length;
@@ -48,6 +50,7 @@ export async function gradients(
     const { trace, output } = await blockForward(block, products, x, rows, d, heads);
     traces.push(trace);
     x = output;
+    await breathe();
   }
   const final = finalNorm ? normForward(x, d, finalNorm) : x;
   const logits = await products.forward(final, rows, checkpoint.logits);
@@ -59,6 +62,7 @@ export async function gradients(
     const back = await blockBackward(blocks[l]!, products, traces[l]!, gradient, d, heads);
     layers.unshift(back.layer);
     gradient = back.gradient;
+    await breathe();
   }
   return { loss, layers, embedding: gradient };
 }

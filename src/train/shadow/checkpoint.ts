@@ -2,7 +2,7 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Kernels } from "../../kernels/contract.ts";
-import { hasFinalNorm, parseOptConfig } from "../../models/opt-config.ts";
+import { hasFinalNorm, type OptConfig, parseOptConfig } from "../../models/opt-config.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import { ConfigError } from "../../util/errors.ts";
 import { openWeights, type Weights } from "../../weights/index.ts";
@@ -44,14 +44,29 @@ export interface Checkpoint {
   dispose(): void;
 }
 
+/** Whether the backward pass is written for the model: a pre-norm OPT without projections around its blocks. */
+const isKnown = (config: OptConfig): boolean =>
+  config.do_layer_norm_before && config.word_embed_proj_dim === config.hidden_size;
+
+async function readConfig(folder: string): Promise<{ json: unknown; file: string }> {
+  const file = join(folder, "config.json");
+  return { json: JSON.parse(await readFile(file, "utf8")), file };
+}
+
+/** Whether there are gradients of the model in `folder`. */
+export async function hasGradients(folder: string): Promise<boolean> {
+  const { json, file } = await readConfig(folder);
+  return (json as { model_type?: unknown }).model_type === "opt" && isKnown(parseOptConfig(json, file));
+}
+
 /**
  * Reads a pre-norm OPT without projections around its blocks.
  * @throws ConfigError for other models
  */
 export async function openCheckpoint(kernels: Kernels, folder: string): Promise<Checkpoint> {
-  const file = join(folder, "config.json");
-  const config = parseOptConfig(JSON.parse(await readFile(file, "utf8")), file);
-  if (!config.do_layer_norm_before || config.word_embed_proj_dim !== config.hidden_size)
+  const { json, file } = await readConfig(folder);
+  const config = parseOptConfig(json, file);
+  if (!isKnown(config))
     throw new ConfigError(`${file}: gradients exist for pre-norm models without projections only`);
   const weights = await openWeights(folder);
   const owned: Tensor[] = [];
@@ -76,6 +91,9 @@ export async function openCheckpoint(kernels: Kernels, folder: string): Promise<
         for (const tensor of owned) kernels.free(tensor);
       },
     };
+  } catch (error) {
+    for (const tensor of owned) kernels.free(tensor);
+    throw error;
   } finally {
     await weights.close();
   }

@@ -17,6 +17,17 @@ export function headImportance({ context, contextGradient }: LayerGradients, hea
   return sums.map(Math.abs);
 }
 
+/** Each value over the largest of its row, so that every row weighs the same; rows of zeros stay as they are. */
+export function overLargest(values: Float32Array, width: number): Float32Array {
+  const out = new Float32Array(values.length);
+  for (let start = 0; start < values.length; start += width) {
+    let largest = 0;
+    for (let i = start; i < start + width; i++) largest = Math.max(largest, values[i]!);
+    if (largest > 0) for (let i = start; i < start + width; i++) out[i] = values[i]! / largest;
+  }
+  return out;
+}
+
 /** Called with a document's importances, per layer: neurons [ids, ffn_dim], heads [ids, heads]. */
 export type OnDocument = (
   document: number,
@@ -24,12 +35,16 @@ export type OnDocument = (
   heads: readonly Float32Array[],
 ) => void;
 
-/** Runs the documents forth and back through the model in `folder`. */
+/**
+ * Runs the documents forth and back through the model in `folder`.
+ * @param breathe awaited after each block; throws to stop
+ */
 export async function importances(
   kernels: Kernels,
   folder: string,
   documents: readonly Int32Array[],
   onDocument: OnDocument,
+  breathe: () => Promise<void> | undefined = () => undefined,
 ): Promise<void> {
   const checkpoint = await openCheckpoint(kernels, folder);
   const longest = documents.reduce((max, ids) => Math.max(max, ids.length), 1);
@@ -37,7 +52,7 @@ export async function importances(
   const headDim = checkpoint.hiddenSize / checkpoint.heads;
   try {
     for (const [number, ids] of documents.entries()) {
-      const { layers } = await gradients(checkpoint, products, ids);
+      const { layers } = await gradients(checkpoint, products, ids, breathe);
       onDocument(
         number,
         layers.map(neuronImportance),
