@@ -81,6 +81,11 @@ export class NativeKernels implements Kernels {
     this.#list.begin(opcode.copyRows).tensor(out).word(outRow).tensor(x).word(xRow).word(rows).end();
   }
 
+  convert(out: Tensor, outRow: number, x: Tensor, xRow: number, rows: number): void {
+    check.checkConvert(out, outRow, x, xRow, rows);
+    throw new Error("convert: the native backend does not have this op yet; use the reference backend");
+  }
+
   transpose(out: Tensor, x: Tensor, rows: number): void {
     check.checkTranspose(out, x, rows);
     this.#list.begin(opcode.transpose).tensor(out).tensor(x).word(rows).end();
