@@ -34,7 +34,7 @@
       "xcode_settings": {"GCC_ENABLE_CPP_EXCEPTIONS": "YES"},
       "dependencies": ["portable"],
       "conditions": [
-        ["target_arch=='x64'", {"dependencies": ["avx2", "avx512"]}],
+        ["target_arch=='x64'", {"dependencies": ["avx2", "avx512", "avx512vnni"]}],
         ["target_arch=='arm64'", {"dependencies": ["neon"]}],
       ],
     },
@@ -65,6 +65,21 @@
           ],
           "xcode_settings": {
             "OTHER_CFLAGS": ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx2", "-mfma", "-mf16c"],
+          },
+        },
+        {
+          "target_name": "avx512vnni",
+          "type": "static_library",
+          "sources": ["native/isa/avx512vnni.cc"],
+          "cflags": [
+            "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni", "-mavx512bf16",
+            "-mavx2", "-mfma", "-mf16c", "-Wno-uninitialized", "-Wno-maybe-uninitialized",
+          ],
+          "xcode_settings": {
+            "OTHER_CFLAGS": [
+              "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni", "-mavx512bf16",
+              "-mavx2", "-mfma", "-mf16c",
+            ],
           },
         },
       ],

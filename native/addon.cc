@@ -20,7 +20,7 @@ using dejavu::Matrix;
 using dejavu::Queue;
 
 /** Raised with every change of this surface or of the command list; the other side refuses any other number. */
-constexpr int surfaceVersion = 3;
+constexpr int surfaceVersion = 4;
 constexpr size_t alignment = 64;
 
 /** Big pages save address look-ups when rows are gathered; where they are not to be had nothing changes. */
@@ -86,11 +86,11 @@ class Engine : public Napi::ObjectWrap<Engine> {
     size_t bytes = static_cast<size_t>(info[1].As<Napi::Number>().Int64Value());
     Matrix matrix{nullptr, static_cast<Dtype>(info[2].As<Napi::Number>().Int32Value()),
                   info[3].As<Napi::Number>().Int64Value(), info[4].As<Napi::Number>().Int64Value()};
-    constexpr size_t sizes[] = {4, 2, 2, 4, 1};
-    size_t type = static_cast<size_t>(matrix.dtype);
+    constexpr int64_t largest = int64_t{1} << 31;  // of either extent, so that no product of theirs overflows
     uint8_t* data = static_cast<uint8_t*>(buffer.Data());
-    if (type > 4 || matrix.rows < 0 || matrix.columns < 0 || buffer.ByteLength() < bytes + alignment ||
-        static_cast<size_t>(matrix.rows) * static_cast<size_t>(matrix.columns) * sizes[type] != bytes)
+    if (matrix.dtype < Dtype::f32 || matrix.dtype > Dtype::int4 || matrix.rows < 0 || matrix.columns < 0 ||
+        matrix.rows >= largest || matrix.columns >= largest || buffer.ByteLength() < bytes + alignment ||
+        static_cast<size_t>(dejavu::layoutOf(matrix.dtype, matrix.rows, matrix.columns).bytes) != bytes)
       throw Napi::Error::New(info.Env(), "a tensor does not fit its memory");
     size_t offset = -reinterpret_cast<uintptr_t>(data) % alignment;
     matrix.data = data + offset;

@@ -119,7 +119,7 @@ void Queue::recover(Words& words) {
   int64_t cacheRows = keys.rows < values.rows ? keys.rows : values.rows;
   int64_t most = planRecovery(units, places, filled.integers(), refresh, window, rows, cacheRows);
   RecoverJob job{{keys.floats(), values.floats()},
-                 {keyWeight.data, valueWeight.data},
+                 {keyWeight.weights(), valueWeight.weights()},
                  {keyBias, valueBias},
                  x.floats(),
                  inputs.floats(),
@@ -132,10 +132,10 @@ void Queue::recover(Words& words) {
                  d,
                  window,
                  2};
-  int64_t bytes = headDim * d * bytesOf[static_cast<int>(keyWeight.dtype)];
+  int64_t bytes = headDim * keyWeight.rowBytes();
   if (bytes < pieceBytes) job.parts = 1;
-  pool_.reserve(panelScratch);
-  Kernel kernel = table_.recover[static_cast<int>(keyWeight.dtype)];
+  pool_.reserve(isQuantized(keyWeight.dtype) ? preparedScratch(d) : panelScratch);
+  Kernel kernel = table_.recover[weightIndex(keyWeight.dtype)];
   int64_t chunks = quotient(most, blockRows) * heads * job.parts;
   if (bytes * heads * most * 2 >= inlineBytes) pool_.run(kernel, &job, chunks);
   else

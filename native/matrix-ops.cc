@@ -4,8 +4,6 @@
 namespace dejavu {
 namespace {
 
-int64_t multiple(int64_t a, int64_t b) { return quotient(a, b) * b; }
-
 /** The length of pieces that `total` is cut into: some for each thread, alike in number, but none too small to share. */
 int64_t pieceLength(int64_t total, int64_t bytesEach, int64_t step, int threads, int64_t piecesPerThread) {
   if (threads == 1 || total * bytesEach < inlineBytes) return multiple(total, step);
@@ -16,6 +14,18 @@ int64_t pieceLength(int64_t total, int64_t bytesEach, int64_t step, int threads,
 }
 
 }  // namespace
+
+/** Rounds rows of x for a product with quantized weights, once for all weight rows and for all ops of a fork. */
+void Queue::prepare(const Matrix& weight, const Matrix& x, int64_t rows, ProductJob& job) {
+  job.preparedStride = multiple(x.columns, preparedColumns) * preparedBytes;
+  if (!group_.isOpen()) prepared_.clear();
+  bool made = false;
+  uint8_t* rowsOfX = prepared_.take(x.data, weight.dtype, static_cast<size_t>(rows * job.preparedStride), made);
+  job.prepared = rowsOfX;
+  if (made) return;
+  PrepareJob preparation{x.floats(), rowsOfX, job.preparedStride, x.columns};
+  pool_.run(table_.prepare[weightIndex(weight.dtype)], &preparation, rows);
+}
 
 void Queue::product(Words& words) {
   const Matrix& out = tensor(words.next(), Dtype::f32);
@@ -30,16 +40,18 @@ void Queue::product(Words& words) {
   Units units = set(words, weight.rows / perUnit, perUnit, rows);
   need(x.columns == weight.columns && out.columns == weight.rows, "product: the shapes do not match");
   need(x.rows >= rows && out.rows >= outRow + rows, "product: too many rows");
-  int64_t n = weight.rows, k = weight.columns, type = static_cast<int64_t>(weight.dtype);
-  ProductJob job{out.floats() + outRow * n, x.floats(), weight.data, vector(biasId, n), units, rows, n, k, relu, 0, 0};
+  int64_t n = weight.rows, k = weight.columns, type = weightIndex(weight.dtype);
+  ProductJob job{out.floats() + outRow * n, x.floats(), weight.weights(), vector(biasId, n), units,
+                 rows, n, k, relu, 0, 0, nullptr, 0};
 
   int64_t most = checkUnits(units, rows) * perUnit;
   if (rows == 0 || most == 0) return;
   bool tiles = (!units.indices || units.shared) && rows > 1;
   int64_t xRows = tiles ? (rows < blockRows ? rows : blockRows) : 1;
-  job.chunkRows = pieceLength(most, k * bytesOf[type] * xRows, 16, pool_.threads(), 6);
+  job.chunkRows = pieceLength(most, weight.rowBytes() * xRows, 16, pool_.threads(), 6);
   job.chunks = quotient(most, job.chunkRows);
   if (tiles) pool_.reserve(panelScratch);
+  if (isQuantized(weight.dtype)) prepare(weight, x, rows, job);
   Kernel kernel = tiles ? table_.productTiles[type] : table_.productRows[type];
   submit(kernel, job, job.chunks * (tiles ? quotient(rows, blockRows) : rows));
 }
@@ -55,19 +67,20 @@ void Queue::accumulate(Words& words) {
   Units units = set(words, weight.rows / perUnit, perUnit, rows);
   need(out.columns == weight.columns && a.columns == weight.rows, "accumulate: the shapes do not match");
   need(out.rows >= rows && a.rows >= rows, "accumulate: too many rows");
-  int64_t n = weight.rows, d = weight.columns, type = static_cast<int64_t>(weight.dtype);
-  AccumulateJob job{out.floats(), a.floats(), weight.data, vector(biasId, d), units, rows, n, d, 0, 0};
+  int64_t n = weight.rows, d = weight.columns, type = weightIndex(weight.dtype);
+  AccumulateJob job{out.floats(), a.floats(), weight.weights(), vector(biasId, d), units, rows, n, d, 0, 0};
 
   int64_t most = checkUnits(units, rows) * perUnit;
   if (rows == 0 || d == 0) return;
   bool tiles = (!units.indices || units.shared) && rows > 1;
   int64_t xRows = tiles ? (rows < chainRows ? rows : chainRows) : 1;
   // Long pieces of rows please the prefetcher, so each thread gets one piece of the columns where rows are alone.
-  job.chunkColumns = pieceLength(d, most * bytesOf[type] * xRows, columnStep, pool_.threads(), tiles ? 3 : 1);
+  int64_t bytesEach = quotient(most * weight.rowBytes() * xRows, d);
+  job.chunkColumns = pieceLength(d, bytesEach, columnStep, pool_.threads(), tiles ? 3 : 1);
   if (!tiles && rows >= pool_.threads() * 4) job.chunkColumns = multiple(d, columnStep);
   if (!tiles && job.chunkColumns > 4096) job.chunkColumns = 4096;  // the chains stay in L1
   job.chunks = quotient(d, job.chunkColumns);
-  pool_.reserve(static_cast<size_t>(tiles ? chainRows * chainColumns : job.chunkColumns));
+  pool_.reserve(static_cast<size_t>(tiles ? chainRows * chainColumns4 : job.chunkColumns));
   Kernel kernel = tiles ? table_.accumulateTiles[type] : table_.accumulateRows[type];
   submit(kernel, job, job.chunks * (tiles ? quotient(rows, chainRows) : rows));
 }

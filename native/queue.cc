@@ -30,11 +30,11 @@ const Matrix& Queue::tensor(int32_t id, Dtype dtype) const {
   return found;
 }
 
-/** A matrix of any float type. */
+/** A matrix of any type that weights may have. */
 const Matrix& Queue::weights(int32_t id) const {
   need(id >= 0 && static_cast<size_t>(id) < tensors_.size(), "no such tensor");
   Dtype dtype = tensors_[static_cast<size_t>(id)].dtype;
-  need(static_cast<int>(dtype) < weightTypes, "weights must be floats");
+  need(weightIndex(dtype) >= 0, "weights must be floats or quantized");
   return tensor(id, dtype);
 }
 
@@ -95,8 +95,10 @@ void Queue::execute(Opcode opcode, Words& words) {
       need(!group_.isOpen(), "a fork within a fork");
       // A profile runs ops one by one, so that each phase owns its time.
       if (!profiling_) group_.open();
+      prepared_.clear();  // what was made of x before may be another x by now
       return;
     case Opcode::join: return join();
+    case Opcode::convert: return convert(words);
   }
   need(false, "an unknown opcode in the command list");
 }

@@ -11,7 +11,9 @@
 
 #include "group.h"
 #include "kernels/table.h"
+#include "layout.h"
 #include "pool.h"
+#include "prepared.h"
 
 namespace dejavu {
 
@@ -38,6 +40,7 @@ enum class Opcode : int32_t {
   startProfile,
   fork,
   join,
+  convert,
 };
 
 constexpr int phaseCount = 5;
@@ -50,6 +53,16 @@ struct Matrix {
 
   float* floats() const { return static_cast<float*>(data); }
   int32_t* integers() const { return static_cast<int32_t*>(data); }
+  Weights weights() const {
+    Layout layout = layoutOf(dtype, rows, columns);
+    const uint8_t* start = static_cast<const uint8_t*>(data);
+    return {start, isQuantized(dtype) ? start + layout.scaleOffset : nullptr, layout.stride, layout.scaleStride};
+  }
+  /** What reading one row costs, scales included. */
+  int64_t rowBytes() const {
+    Layout layout = layoutOf(dtype, rows, columns);
+    return layout.stride + layout.scaleStride;
+  }
 };
 
 class Queue {
@@ -82,10 +95,13 @@ class Queue {
   /** Runs a job, or keeps it for the join where ops are forked. `small`: not worth sharing between threads. */
   template <class Job>
   void submit(Kernel kernel, const Job& job, int64_t chunks, bool small = false);
+  /** Gives the job what a product with quantized weights needs of x. */
+  void prepare(const Matrix& weight, const Matrix& x, int64_t rows, ProductJob& job);
 
   void embedding(Words& words);
   void addRows(Words& words);
   void copyRows(Words& words);
+  void convert(Words& words);
   void transpose(Words& words);
   void layerNorm(Words& words);
   void product(Words& words);
@@ -108,6 +124,7 @@ class Queue {
   Group group_;
   std::vector<Matrix> tensors_;  // null data: the number is free
   std::vector<int32_t> freeIds_;
+  Prepared prepared_;  // rows of x for products with quantized weights
   std::vector<Stretch> stretches_;  // what `recover` plans with: kept, so that it seldom allocates
   std::vector<Span> spans_;
   std::vector<int64_t> total_;

@@ -7,6 +7,13 @@ namespace {
 /** Rows with less than this in all are done at once by the caller. */
 constexpr int64_t inlineRows = 64 << 10;
 
+Weights rowsFrom(const Matrix& matrix, int64_t row) {
+  Weights weights = matrix.weights();
+  weights.data += row * weights.stride;
+  if (weights.scales) weights.scales += row * weights.scaleStride;
+  return weights;
+}
+
 }  // namespace
 
 /** Cuts the rows into chunks of some size and runs them. */
@@ -32,10 +39,10 @@ void Queue::embedding(Words& words) {
   for (int64_t r = 0; r < job.rows; r++)
     need(ids.integers()[r] >= 0 && ids.integers()[r] < table.rows, "embedding: an id is out of range");
   job.out = out.floats();
-  job.table = table.data;
+  job.table = table.weights();
   job.ids = ids.integers();
   job.columns = table.columns;
-  overRows(table_.embedding[static_cast<int>(table.dtype)], job, table.columns * 8);
+  overRows(table_.embedding[weightIndex(table.dtype)], job, table.columns * 8);
 }
 
 void Queue::addRows(Words& words) {
@@ -52,10 +59,10 @@ void Queue::addRows(Words& words) {
     need(row >= 0 && row < table.rows, "addRows: a row is outside the table");
   }
   job.out = out.floats();
-  job.table = table.data;
+  job.table = table.weights();
   job.ids = indices.integers();
   job.columns = table.columns;
-  overRows(table_.addRows[static_cast<int>(table.dtype)], job, table.columns * 8);
+  overRows(table_.addRows[weightIndex(table.dtype)], job, table.columns * 8);
 }
 
 void Queue::copyRows(Words& words) {
@@ -67,6 +74,28 @@ void Queue::copyRows(Words& words) {
   need(out.columns == x.columns && out.rows >= outRow + rows && x.rows >= xRow + rows, "copyRows: the shapes do not match");
   std::memmove(out.floats() + outRow * x.columns, x.floats() + xRow * x.columns,
                static_cast<size_t>(rows * x.columns) * sizeof(float));
+}
+
+void Queue::convert(Words& words) {
+  const Matrix& out = weights(words.next());
+  int64_t outRow = words.count();
+  const Matrix& x = weights(words.next());
+  int64_t xRow = words.count();
+  ConvertJob job{};
+  job.rows = words.count();
+  job.columns = x.columns;
+  need(out.columns == x.columns && out.rows >= outRow + job.rows && x.rows >= xRow + job.rows,
+       "convert: the shapes do not match");
+  need(&out != &x, "convert: a matrix cannot be converted into itself");
+  job.out = rowsFrom(out, outRow);
+  job.x = rowsFrom(x, xRow);
+  job.to = static_cast<WeightType>(weightIndex(out.dtype));
+  job.from = static_cast<WeightType>(weightIndex(x.dtype));
+  if (job.rows == 0) return;
+  int64_t pieces = job.rows * x.columns * 4 / pieceBytes + 1, most = static_cast<int64_t>(pool_.threads()) * 4;
+  job.chunkRows = quotient(job.rows, pieces < most ? pieces : most);
+  pool_.reserve(static_cast<size_t>(multiple(x.columns, groupColumns)));
+  pool_.run(table_.convert, &job, quotient(job.rows, job.chunkRows));
 }
 
 void Queue::transpose(Words& words) {

@@ -8,9 +8,15 @@ namespace dejavu {
 constexpr int64_t inlineBytes = 32 << 10;
 /** A piece has at least this much, or claiming it costs too much beside doing it. */
 constexpr int64_t pieceBytes = 36 << 10;
-constexpr int64_t bytesOf[weightTypes] = {4, 2, 2};
 /** Floats that a panel of the many-row product keeps: widened weights, and chains of up to 16 lanes. */
 constexpr size_t panelScratch = blockWeights * blockDepth + blockRows * blockWeights * 16;
+
+inline int64_t multiple(int64_t a, int64_t b) { return (a + b - 1) / b * b; }
+
+/** Floats for the rows of a panel, made ready for products with quantized weights. */
+inline size_t preparedScratch(int64_t columns) {
+  return static_cast<size_t>(blockRows * multiple(columns, preparedColumns) * preparedBytes) / sizeof(float);
+}
 
 inline int64_t quotient(int64_t a, int64_t b) { return (a + b - 1) / b; }
 

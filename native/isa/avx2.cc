@@ -69,6 +69,42 @@ struct V {
   }
   static void prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T1); }
 
+  // Codes of quantized weights: 32 bytes, of which four neighbours share each 32-bit lane.
+
+  using I = __m256i;
+  static constexpr int offset = 0;
+  static constexpr bool pairs = false;
+  static I bytes(const void* p) { return _mm256_loadu_si256((const __m256i*)p); }
+  static I bytesTail(const void* p, int) { return bytes(p); }  // a group is never cut
+  static void store(int32_t* p, I v) { _mm256_storeu_si256((__m256i*)p, v); }
+  static I splat(int8_t v) { return _mm256_set1_epi8(v); }
+  static I none() { return _mm256_setzero_si256(); }
+  static I minus(I v) { return _mm256_sub_epi32(none(), v); }
+  static I low(I v) { return _mm256_and_si256(v, splat(15)); }
+  static I high(I v) { return _mm256_and_si256(_mm256_srli_epi16(v, 4), splat(15)); }
+  static F floats(I v) { return _mm256_cvtepi32_ps(v); }
+  static I dotSigned(I start, I w, I x) { return dot(start, _mm256_abs_epi8(w), _mm256_sign_epi8(x, w)); }
+  /** Codes 0 … 127 of w: pairs of products fit in 16 bits as long as x is not -128. */
+  static I dot(I start, I w, I x) {
+    return _mm256_add_epi32(start, _mm256_madd_epi16(_mm256_maddubs_epi16(w, x), _mm256_set1_epi16(1)));
+  }
+  template <int step, int which>
+  static F spread(F f) {
+    return _mm256_permutevar8x32_ps(f, _mm256_set1_epi32(2 * step + which));
+  }
+  static F load(const int8_t* p) { return floats(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)p))); }
+  static F loadTail(const int8_t* p, int n) {
+    alignas(8) int8_t padded[8] = {};
+    for (int i = 0; i < n; i++) padded[i] = p[i];
+    return load(padded);
+  }
+  static void nibbles(const uint8_t* p, F& low, F& high) {
+    const __m256i eight = _mm256_set1_epi32(8), mask = _mm256_set1_epi32(15);
+    __m256i v = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)p));
+    low = floats(_mm256_sub_epi32(_mm256_and_si256(v, mask), eight));
+    high = floats(_mm256_sub_epi32(_mm256_srli_epi32(v, 4), eight));
+  }
+
  private:
   static __m256i first(int n) { return _mm256_loadu_si256((const __m256i*)(lanesOn + 8 - n)); }
   static F widen(__m128i v) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(v), 16)); }

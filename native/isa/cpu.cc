@@ -7,7 +7,7 @@
 namespace dejavu {
 namespace {
 
-const Table* usable[4];
+const Table* usable[5];
 
 #if defined(__x86_64__)
 /** Not every compiler knows "f16c" by name, so it is asked of the processor. */
@@ -22,9 +22,11 @@ bool fill() {
 #if defined(__x86_64__)
   __builtin_cpu_init();
   bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && hasF16c();
-  if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
-    *next++ = &avx512Table;
+  bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+  if (avx512 && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16"))
+    *next++ = &avx512vnniTable;
+  if (avx512) *next++ = &avx512Table;
   if (avx2) *next++ = &avx2Table;
 #elif defined(__aarch64__)
   *next++ = &neonTable;

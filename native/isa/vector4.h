@@ -6,6 +6,9 @@
 typedef float F4 __attribute__((vector_size(16)));
 typedef uint32_t U4 __attribute__((vector_size(16)));
 typedef uint16_t H4 __attribute__((vector_size(8)));
+typedef int32_t S4 __attribute__((vector_size(16)));
+typedef int16_t S8 __attribute__((vector_size(16)));
+typedef int8_t B8 __attribute__((vector_size(8)));
 
 struct Vector4 {
   using F = F4;
@@ -59,11 +62,58 @@ struct Vector4 {
   }
   static void prefetch(const void* p) { __builtin_prefetch(p, 0, 2); }
 
+  // Codes of quantized weights: 16 bytes, of which four neighbours share each 32-bit lane.
+
+  using I = S4;
+  static constexpr int offset = 0;
+  static constexpr bool pairs = false;
+  static I bytes(const void* p) {
+    I v;
+    __builtin_memcpy(&v, p, sizeof v);
+    return v;
+  }
+  static I bytesTail(const void* p, int) { return bytes(p); }  // a group is never cut
+  static void store(int32_t* p, I v) { __builtin_memcpy(p, &v, sizeof v); }
+  static I splat(int8_t v) { return I{} + (int32_t)((uint8_t)v * 0x01010101u); }
+  static I none() { return I{}; }
+  static I minus(I v) { return -v; }
+  static I low(I v) { return v & splat(15); }
+  static I high(I v) { return (I)((U4)v >> 4) & splat(15); }
+  static F floats(I v) { return __builtin_convertvector(v, F); }
+  static I dotSigned(I start, I w, I x) { return dot(start, w, x); }
+  static I dot(I start, I w, I x) {
+    S4 a = sumPairs(w, x, 0), b = sumPairs(w, x, 1);
+    return start + (S4{a[0], a[2], b[0], b[2]} + S4{a[1], a[3], b[1], b[3]});
+  }
+  template <int step, int which>
+  static F spread(F f) {
+    return broadcast(f[step / 2 * 2 + which]);
+  }
+  static F load(const int8_t* p) { return loadTail(p, 4); }
+  static F loadTail(const int8_t* p, int n) {
+    F v{};
+    for (int i = 0; i < n; i++) v[i] = (float)p[i];
+    return v;
+  }
+  static void nibbles(const uint8_t* p, F& low, F& high) {
+    low = F{code(p[0] & 15), code(p[1] & 15), code(p[2] & 15), code(p[3] & 15)};
+    high = F{code(p[0] >> 4), code(p[1] >> 4), code(p[2] >> 4), code(p[3] >> 4)};
+  }
+
  private:
   static F choose(U4 which, F a, F b) { return (F)((which & (U4)a) | (~which & (U4)b)); }
   static uint32_t mask(U4 v) {
     v &= U4{1, 2, 4, 8};
     return v[0] | v[1] | v[2] | v[3];
+  }
+  static float code(int nibble) { return (float)(nibble - 8); }
+  /** Sums of two neighbouring products, of one half of the bytes. */
+  static S4 sumPairs(I w, I x, int half) {
+    B8 a, b;
+    __builtin_memcpy(&a, (const char*)&w + 8 * half, sizeof a);
+    __builtin_memcpy(&b, (const char*)&x + 8 * half, sizeof b);
+    S4 products = (S4)(__builtin_convertvector(a, S8) * __builtin_convertvector(b, S8));
+    return ((S4)((U4)products << 16) >> 16) + (products >> 16);
   }
   static U4 words(const void* p, int n = 4) {
     H4 v{};

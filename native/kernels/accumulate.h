@@ -16,6 +16,16 @@ inline void addChain(float* out, const float* total, int64_t columns) {
   for (int64_t c = 0; c < columns; c++) out[c] += total[c];
 }
 
+/** What row `index` is multiplied by where x has `a`. */
+template <class T>
+inline float factorOf(const Weights&, int64_t, float a) {
+  return a;
+}
+template <>
+inline float factorOf<int8_t>(const Weights& weight, int64_t index, float a) {
+  return a * *(const float*)(weight.scales + index * weight.scaleStride);
+}
+
 template <int W, bool ahead, class T>
 inline void accumulateStep(const AccumulateJob& job, float* total, const float* a, int64_t first, int64_t columns,
                            Cursor& at, const Cursor& end) {
@@ -24,13 +34,13 @@ inline void accumulateStep(const AccumulateJob& job, float* total, const float* 
   float factor[W];
   for (int r = 0; r < W; r++) {
     int64_t index = at.next();
-    rows[r] = (const T*)job.weight + index * job.d + first;
-    factor[r] = a[index];
+    rows[r] = rowOf<T>(job.weight, index) + first;
+    factor[r] = factorOf<T>(job.weight, index, a[index]);
   }
   if constexpr (ahead) {
     Cursor later = at;
     for (int r = 0; r < W; r++)
-      next[r] = later.slot < end.slot ? (const T*)job.weight + later.next() * job.d + first : rows[r];
+      next[r] = later.slot < end.slot ? rowOf<T>(job.weight, later.next()) + first : rows[r];
   }
   addScaled<W, ahead>(total, rows, factor, columns, next);
 }
@@ -58,9 +68,12 @@ constexpr int64_t depthStep = 64;  // weight rows that stay in L1 while all x ro
 /** The weight rows of one step of depth, from the columns at hand on. */
 template <class T>
 struct Depth {
+  const Weights& weight;
   const T* rows[depthStep];
   int64_t index[depthStep];
   int64_t count;
+
+  float factor(const float* a, int64_t i) const { return factorOf<T>(weight, index[i], a[index[i]]); }
 };
 
 /** X rows by C vectors of chains in registers. */
@@ -71,11 +84,10 @@ inline void accumulateTile(float* total, const float* a, int64_t n, const Depth<
     UNROLL for (int c = 0; c < C; c++) acc[r * C + c] = V::load(total + r * chainColumns + at + c * lanes);
   for (int64_t i = 0; i < depth.count; i++) {
     const T* weight = depth.rows[i] + at;
-    const float* factors = a + depth.index[i];
     F w[C];
     UNROLL for (int c = 0; c < C; c++) w[c] = V::load(weight + c * lanes);
     UNROLL for (int r = 0; r < X; r++) {
-      F f = V::broadcast(factors[r * n]);
+      F f = V::broadcast(depth.factor(a + r * n, i));
       UNROLL for (int c = 0; c < C; c++) acc[r * C + c] = V::fma(f, w[c], acc[r * C + c]);
     }
   }
@@ -94,7 +106,8 @@ inline void accumulateStrip(float* total, const float* a, int64_t n, const Depth
   for (int64_t i = 0; i < depth.count; i++)
     for (int r = 0; r < X; r++) {
       const T* row = depth.rows[i] + c;
-      addScaled<1, false>(total + r * chainColumns + c, &row, a + r * n + depth.index[i], columns - c, &row);
+      float factor = depth.factor(a + r * n, i);
+      addScaled<1, false>(total + r * chainColumns + c, &row, &factor, columns - c, &row);
     }
 }
 
@@ -112,10 +125,10 @@ void accumulateTiles(const void* data, int64_t chunk, float* scratch) {
       startChain(scratch + r * chainColumns, job.bias ? job.bias + first : nullptr, columns);
     Cursor at(job.set, 0, 0);
     for (int64_t i = 0; i < selected; i += depthStep) {
-      Depth<T> depth;
+      Depth<T> depth{job.weight, {}, {}, 0};
       depth.count = smaller(depthStep, selected - i);
       for (int64_t j = 0; j < depth.count; j++)
-        depth.rows[j] = (const T*)job.weight + (depth.index[j] = at.next()) * job.d + first;
+        depth.rows[j] = rowOf<T>(job.weight, depth.index[j] = at.next()) + first;
       int64_t r = 0;
       for (; r + X <= rows; r += X)
         accumulateStrip<X>(scratch + r * chainColumns, a + r * job.n, job.n, depth, columns);

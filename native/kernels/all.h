@@ -1,8 +1,9 @@
 /** The table of one instruction set. It must be a constant: code of this file may not run before it has been chosen. */
 #pragma once
-#include "accumulate.h"
+#include "accumulate-int4.h"
 #include "attention.h"
-#include "product.h"
+#include "convert.h"
+#include "product-quantized.h"
 #include "recover.h"
 #include "rows.h"
 #include "select.h"
@@ -10,18 +11,24 @@
 namespace dejavu::DEJAVU_ISA {
 namespace {
 
-#define FOR_WEIGHTS(kernel) {kernel<float>, kernel<Half>, kernel<Brain>}
+/** One for each weight type; with int8 some kernels are those of floats, whose elements are then int8_t. */
+#define FOR_WEIGHTS(kernel, ...) {kernel<float>, kernel<Half>, kernel<Brain>, __VA_ARGS__}
+#define FOR_ROWS(kernel)                                                                      \
+  {overRows<kernel<float>>, overRows<kernel<Half>>, overRows<kernel<Brain>>,                  \
+   overRows<kernel##Quantized<Codes8>>, overRows<kernel##Quantized<Codes4>>}
 
 constexpr Table makeTable(const char* name) {
   return {
       name,
-      FOR_WEIGHTS(productRows),
-      FOR_WEIGHTS(productTiles),
-      FOR_WEIGHTS(accumulateRows),
-      FOR_WEIGHTS(accumulateTiles),
-      {overRows<embeddingRow<float>>, overRows<embeddingRow<Half>>, overRows<embeddingRow<Brain>>},
-      {overRows<addRow<float>>, overRows<addRow<Half>>, overRows<addRow<Brain>>},
-      FOR_WEIGHTS(recover),
+      FOR_WEIGHTS(productRows, productRowsQuantized<Codes8>, productRowsQuantized<Codes4>),
+      FOR_WEIGHTS(productTiles, productTilesQuantized<Codes8>, productTilesQuantized<Codes4>),
+      FOR_WEIGHTS(accumulateRows, accumulateRows<int8_t>, accumulateRows4),
+      FOR_WEIGHTS(accumulateTiles, accumulateTiles<int8_t>, accumulateTiles4),
+      FOR_ROWS(embeddingRow),
+      FOR_ROWS(addRow),
+      FOR_WEIGHTS(recover, recoverQuantized<Codes8>, recoverQuantized<Codes4>),
+      {nullptr, nullptr, nullptr, prepare<Codes8>, prepare<Codes4>},
+      convert,
       attention,
       overRows<transposeRow>,
       overRows<layerNormRow>,

@@ -7,7 +7,25 @@ namespace {
 #define UNROLL _Pragma("GCC unroll 32")
 
 using F = V::F;
+using I = V::I;
 constexpr int lanes = V::lanes;
+
+/** A number as a type, so that it can be an argument and still choose code. */
+template <int n>
+struct Number {
+  static constexpr int value = n;
+};
+
+inline uint32_t bitsOf(float v) {
+  uint32_t bits;
+  __builtin_memcpy(&bits, &v, sizeof bits);
+  return bits;
+}
+inline float withBits(uint32_t bits) {
+  float v;
+  __builtin_memcpy(&v, &bits, sizeof v);
+  return v;
+}
 
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -37,6 +55,12 @@ struct Cursor {
 /** Number of weight rows that row `row` of x computes. */
 inline int64_t selectedRows(const Units& set, int64_t row) {
   return (set.indices ? set.counts[set.shared ? 0 : row] : set.units) * set.perUnit;
+}
+
+/** A row of a weight matrix: its elements, or its codes. */
+template <class T>
+inline const T* rowOf(const Weights& weight, int64_t index) {
+  return (const T*)(weight.data + index * weight.stride);
 }
 
 /** The cache row of a position; the tables were checked before. */

@@ -17,10 +17,10 @@ inline void productStep(const ProductJob& job, const float* x, float* out, Curso
   const T* next[W] = {};
   int64_t index[W];
   float total[W];
-  for (int r = 0; r < W; r++) rows[r] = (const T*)job.weight + (index[r] = at.next()) * job.k;
+  for (int r = 0; r < W; r++) rows[r] = rowOf<T>(job.weight, index[r] = at.next());
   if constexpr (ahead) {
     Cursor later = at;
-    for (int r = 0; r < W; r++) next[r] = later.slot < end.slot ? (const T*)job.weight + later.next() * job.k : rows[r];
+    for (int r = 0; r < W; r++) next[r] = later.slot < end.slot ? rowOf<T>(job.weight, later.next()) : rows[r];
   }
   dots<W, ahead>(total, rows, x, job.k, next);
   for (int r = 0; r < W; r++) out[index[r]] = finish(job.bias, job.relu, total[r], index[r]);
@@ -47,7 +47,7 @@ void productRows(const void* data, int64_t chunk, float*) {
 /** Up to blockRows rows of x, wherever they are, against chosen rows of one weight matrix: out[c][row] for each. */
 template <class T>
 struct Panel {
-  const T* weight;
+  Weights weight;
   const float* bias;
   int64_t k;
   bool relu;
@@ -55,7 +55,7 @@ struct Panel {
   const float* x[blockRows];
   float* out[blockRows];
 
-  const T* row(int64_t index) const { return weight + index * k; }
+  const T* row(int64_t index) const { return rowOf<T>(weight, index); }
 };
 
 /** W weight rows against X rows of x, from `c` on, straight from memory. `next` is how many weight rows follow. */
@@ -182,7 +182,7 @@ void productTiles(const void* data, int64_t chunk, float* scratch) {
   int64_t firstX = chunk / job.chunks * blockRows;
   int64_t first = chunk % job.chunks * job.chunkRows, last = smaller(first + job.chunkRows, selectedRows(job.set, 0));
   Panel<T> panel;
-  panel.weight = (const T*)job.weight;
+  panel.weight = job.weight;
   panel.bias = job.bias;
   panel.k = job.k;
   panel.relu = job.relu;

@@ -1,6 +1,6 @@
 /** recover: the product of keys and of values, for the positions that a head has left out and the rows' own. */
 #pragma once
-#include "product.h"
+#include "product-quantized.h"
 
 namespace dejavu::DEJAVU_ISA {
 namespace {
@@ -23,6 +23,24 @@ inline void gather(Panel<T>& panel, const RecoverJob& job, float* cache, int64_t
   }
 }
 
+/** The same with quantized weights; the inputs are made ready in scratch. */
+template <class Q>
+void recoverQuantized(const void* data, int64_t chunk, float* scratch) {
+  const RecoverJob& job = *(const RecoverJob*)data;
+  int64_t part = chunk % job.parts, head = chunk / job.parts % job.heads;
+  int64_t skipped = chunk / job.parts / job.heads * blockRows;
+  int64_t stride = (job.d + preparedColumns - 1) / preparedColumns * preparedColumns * preparedBytes;
+  uint8_t* prepared = (uint8_t*)scratch;
+  for (int64_t which = part; which < 2; which += job.parts) {
+    Panel<float> panel;  // only its rows of x and out
+    gather(panel, job, job.cache[which], head, skipped);
+    for (int64_t c = 0; c < panel.count; c++)
+      prepareRow((typename Q::Part*)(prepared + c * stride), panel.x[c], job.d);
+    for (int64_t row = head * job.headDim; row < (head + 1) * job.headDim; row++)
+      quantizedPanel<Q>(job.weight[which], row, prepared, stride, panel.count, panel.out, job.bias[which], false);
+  }
+}
+
 template <class T>
 void recover(const void* data, int64_t chunk, float* scratch) {
   const RecoverJob& job = *(const RecoverJob*)data;
@@ -30,7 +48,7 @@ void recover(const void* data, int64_t chunk, float* scratch) {
   int64_t skipped = chunk / job.parts / job.heads * blockRows;
   for (int64_t which = part; which < 2; which += job.parts) {
     Panel<T> panel;
-    panel.weight = (const T*)job.weight[which];
+    panel.weight = job.weight[which];
     panel.bias = job.bias[which];
     panel.k = job.d;
     panel.relu = false;

@@ -16,7 +16,7 @@ void overRows(const void* data, int64_t chunk, float*) {
 /** Ids were checked before. */
 template <class T>
 void embeddingRow(const RowsJob& job, int64_t row) {
-  const T* from = (const T*)job.table + job.ids[row] * job.columns;
+  const T* from = rowOf<T>(job.table, job.ids[row]);
   float* out = job.out + row * job.columns;
   int64_t c = 0;
   for (; c + lanes <= job.columns; c += lanes) V::store(out + c, V::load(from + c));
@@ -26,7 +26,7 @@ void embeddingRow(const RowsJob& job, int64_t row) {
 /** `k` is the offset; the indices were checked before. */
 template <class T>
 void addRow(const RowsJob& job, int64_t row) {
-  const T* from = (const T*)job.table + (job.ids[row] + job.k) * job.columns;
+  const T* from = rowOf<T>(job.table, job.ids[row] + job.k);
   float* out = job.out + row * job.columns;
   int64_t c = 0;
   for (; c + lanes <= job.columns; c += lanes) V::store(out + c, V::add(V::load(out + c), V::load(from + c)));

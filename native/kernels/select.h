@@ -7,15 +7,11 @@ namespace {
 
 /** Maps float bits to integers in the order of the floats, and back. Both zeros lie between their neighbours. */
 inline uint32_t orderOf(float v) {
-  uint32_t bits;
-  __builtin_memcpy(&bits, &v, 4);
+  uint32_t bits = bitsOf(v);
   return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
 inline float floatOf(uint32_t order) {
-  uint32_t bits = order & 0x80000000u ? order & 0x7fffffffu : ~order;
-  float v;
-  __builtin_memcpy(&v, &bits, 4);
-  return v;
+  return withBits(order & 0x80000000u ? order & 0x7fffffffu : ~order);
 }
 
 inline uint32_t lowBits(int n) { return (1u << n) - 1; }

@@ -14,16 +14,23 @@ struct Brain {
   uint16_t bits;
 };
 
-/** The numbers of `dtypes` in addon-types.ts. The first three are weight types and index the arrays of `Table`. */
-enum class Dtype : int32_t { f32, f16, bf16, i32, u8 };
-constexpr int weightTypes = 3;
+/** The numbers of `dtypeNumber` in addon-types.ts. */
+enum class Dtype : int32_t { f32, f16, bf16, i32, u8, int8, int4 };
+/** Types that weights may have: they index the arrays of `Table` in the order of WeightType. */
+enum class WeightType : int32_t { f32, f16, bf16, int8, int4 };
+constexpr int weightTypes = 5;
+
+/** Quantized matrices, as src/tensor/quantized.ts lays them out: columns of a scale in int4, and of a padded group. */
+constexpr int64_t blockColumns = 32, groupColumns = 64;
+/** Rows of x that have been prepared for a quantized product are padded to this many columns, of this many bytes each. */
+constexpr int64_t preparedColumns = 512, preparedBytes = 3;
 
 /** Columns of an accumulation chunk come in multiples of this, so that all vector widths divide it. */
-constexpr int64_t columnStep = 64;
+constexpr int64_t columnStep = 128;
 /** Shape of the blocks of the many-row product: x rows, weight rows, and the part of k that stays in L1. */
 constexpr int64_t blockRows = 64, blockWeights = 16, blockDepth = 512;
 /** Shape of the blocks of the many-row accumulation: x rows and columns of the chains kept in scratch. */
-constexpr int64_t chainRows = 64, chainColumns = 192;
+constexpr int64_t chainRows = 64, chainColumns = 192, chainColumns4 = 512;  // 4: of int4
 
 /** Which units each row computes; `indices` null means all of them. */
 struct Units {
@@ -42,22 +49,40 @@ struct Places {
   int64_t sequenceCount, maxPages, pageRows;
 };
 
+/** A weight matrix [rows, columns] of any type. Strides are bytes. */
+struct Weights {
+  const uint8_t* data;    // elements, or codes
+  const uint8_t* scales;  // null unless quantized
+  int64_t stride;         // of a row of data
+  int64_t scaleStride;    // of a row of scales
+};
+
+/** Rows of x made ready for products with quantized weights; quantized.h says what they hold. */
+struct PrepareJob {
+  const float* x;  // [rows, k]
+  uint8_t* out;
+  int64_t stride;  // bytes of a row of out
+  int64_t k;
+};
+
 struct ProductJob {
   float* out;          // [rows, n]
   const float* x;      // [rows, k]
-  const void* weight;  // [n, k]
+  Weights weight;      // [n, k]
   const float* bias;   // [n] or null
   Units set;
   int64_t rows, n, k;
   bool relu;
   int64_t chunkRows;  // weight rows of a chunk
   int64_t chunks;     // chunks of one x row (or of one block of x rows)
+  const uint8_t* prepared;  // the rows of x, if the weights are quantized
+  int64_t preparedStride;   // bytes
 };
 
 struct AccumulateJob {
   float* out;          // [rows, d]
   const float* a;      // [rows, n]
-  const void* weight;  // [n, d]
+  Weights weight;      // [n, d]
   const float* bias;   // [d] or null
   Units set;
   int64_t rows, n, d;
@@ -87,7 +112,7 @@ struct Span {
 /** Two products, of keys and of values, over the positions that each head misses. */
 struct RecoverJob {
   float* cache[2];        // [cacheRows, heads * headDim]
-  const void* weight[2];  // [heads * headDim, d]
+  Weights weight[2];      // [heads * headDim, d]
   const float* bias[2];   // [heads * headDim] or null
   const float* x;         // [rows, d]: the inputs of the positions of the stretches
   const float* inputs;    // [sequences * window, d]: those of positions before
@@ -103,7 +128,7 @@ struct RecoverJob {
 struct RowsJob {
   float* out;
   const float* x;  // [rows, columns]
-  const void* table;
+  Weights table;
   const float* weight;
   const float* bias;
   const int32_t* ids;
@@ -112,6 +137,14 @@ struct RowsJob {
   int64_t rows, columns;
   int64_t k;  // selectTopK: how many; unitNorms: width of a unit; transpose: row length of out; addRows: offset
   float number;
+  int64_t chunkRows;
+};
+
+/** out[r] = x[r], in another type. */
+struct ConvertJob {
+  Weights out, x;
+  WeightType to, from;
+  int64_t rows, columns;
   int64_t chunkRows;
 };
 
@@ -126,12 +159,14 @@ struct Table {
   Kernel embedding[weightTypes];
   Kernel addRows[weightTypes];
   Kernel recover[weightTypes];  // chunk = (block of positions, head, keys or values)
+  Kernel prepare[weightTypes];  // chunk = row of x; null where the weights are not quantized
+  Kernel convert;               // chunk = rows
   Kernel attention;             // chunk = (row, head)
   Kernel transpose, layerNorm, unitNorms, selectTopK, selectThreshold, refine, logSoftmax, argmax;  // chunk = rows
   Kernel refineShared, unite;  // one chunk
   Kernel readSum;  // adds up `columns` floats of x from chunk * columns on: the read probe
 };
 
-extern const Table portableTable, avx2Table, avx512Table, neonTable;
+extern const Table portableTable, avx2Table, avx512Table, avx512vnniTable, neonTable;
 
 }  // namespace dejavu

@@ -3,10 +3,10 @@ import type { Dtype } from "../../tensor/dtype.ts";
 import type { Activation } from "../contract.ts";
 
 /** Raised with every change of this file or of native/; a binary with another number is refused. */
-export const surfaceVersion = 3;
+export const surfaceVersion = 4;
 
 /** From the most to the least that a machine may offer. */
-export const instructionSets = ["avx512", "avx2", "neon", "portable"] as const;
+export const instructionSets = ["avx512vnni", "avx512", "avx2", "neon", "portable"] as const;
 export type InstructionSet = (typeof instructionSets)[number];
 
 /** The numbers of `Dtype` in native/kernels/table.h. */
@@ -45,6 +45,7 @@ export const opcode = {
   startProfile: 18,
   fork: 19,
   join: 20,
+  convert: 21,
 } as const;
 
 export interface Addon {

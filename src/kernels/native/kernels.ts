@@ -83,7 +83,7 @@ export class NativeKernels implements Kernels {
 
   convert(out: Tensor, outRow: number, x: Tensor, xRow: number, rows: number): void {
     check.checkConvert(out, outRow, x, xRow, rows);
-    throw new Error("convert: the native backend does not have this op yet; use the reference backend");
+    this.#list.begin(opcode.convert).tensor(out).word(outRow).tensor(x).word(xRow).word(rows).end();
   }
 
   transpose(out: Tensor, x: Tensor, rows: number): void {

@@ -1,0 +1,210 @@
+/**
+ * accumulate with int4 weights. A column's chain starts at zero, takes i in ascending order, and is added to out, and to
+ * the bias, at the end. How a step adds rows depends on the instruction set: rows in pairs as bfloat16, or one by one.
+ */
+#pragma once
+#include "accumulate.h"
+
+namespace dejavu::DEJAVU_ISA {
+namespace {
+
+/** Weight rows of one step, from the columns at hand on, and those that will be wanted next. */
+template <int W>
+struct Rows4 {
+  const uint8_t* codes[W];
+  const Half* scales[W];
+  const uint8_t* next[W];
+  const Half* nextScales[W];
+};
+
+/** Rows one by one in float32. */
+template <class U, bool pairs = U::pairs>
+struct Adder4 {
+  static constexpr int single = 1;
+
+  /** total[r] += Σ_w a[r][w] · row w, for X chains that lie `stride` apart. */
+  template <int W, int X, bool ahead>
+  static inline void add(float* total, int64_t stride, const Rows4<W>& rows, const float (*a)[W], int64_t columns) {
+    constexpr int64_t pieceBlocks = 16;
+    for (int64_t c = 0; c < columns; c += pieceBlocks * blockColumns) {
+      int64_t padded = (smaller(columns - c, pieceBlocks * blockColumns) + groupColumns - 1) / groupColumns * groupColumns;
+      float scales[W][pieceBlocks];
+      for (int r = 0; r < W; r++)
+        for (int64_t b = 0; b < padded / blockColumns; b += 2)
+          V::storeTail(scales[r] + b, V::loadTail(rows.scales[r] + c / blockColumns + b, 2), 2);
+      for (int64_t at = 0; at < padded; at += groupColumns)
+        for (int64_t i = 0; i < blockColumns; i += lanes) {
+          if (ahead && i * 2 % 64 == 0 && at % (2 * groupColumns) == 0)
+            for (int r = 0; r < W; r++) V::prefetch(rows.next[r] + (c + at) / 2);
+          F low[W], high[W];
+          UNROLL for (int r = 0; r < W; r++) V::nibbles(rows.codes[r] + (c + at) / 2 + i, low[r], high[r]);
+          for (int x = 0; x < X; x++) {
+            float* t = total + x * stride + c + at + i;
+            F lowTotal = V::load(t), highTotal = V::load(t + blockColumns);
+            UNROLL for (int r = 0; r < W; r++) {
+              lowTotal = V::fma(V::broadcast(a[x][r] * scales[r][at / blockColumns]), low[r], lowTotal);
+              highTotal = V::fma(V::broadcast(a[x][r] * scales[r][at / blockColumns + 1]), high[r], highTotal);
+            }
+            V::store(t, lowTotal);
+            V::store(t + blockColumns, highTotal);
+          }
+        }
+    }
+  }
+
+  static inline void finish(float* out, float* total, const float* bias, int64_t columns) {
+    for (int64_t c = 0; c < columns; c++) out[c] += bias ? total[c] + bias[c] : total[c];
+  }
+};
+
+/** Rows in pairs: a table turns their codes into bfloat16, and one instruction adds both rows' products. */
+template <class U>
+struct Adder4<U, true> {
+  static constexpr int single = 2;
+  static constexpr int stepBytes = 64, stepColumns = 128;
+
+  /** The last part of a row may be shorter than a vector. */
+  static inline I codes(const uint8_t* p, int64_t left) {
+    return left >= stepBytes ? U::bytes(p) : U::bytesTail(p, (int)left);
+  }
+
+  template <int W, int X, bool ahead>
+  static inline __attribute__((always_inline)) void part(float* total, int64_t stride, const Rows4<W>& rows,
+                                                         const float (*a)[W], int64_t c, int64_t columns) {
+    constexpr int P = W / 2;
+    int64_t bytes = (columns - c + groupColumns - 1) / groupColumns * (groupColumns / 2);
+    bool whole = bytes >= 4 * stepBytes;
+    I factor[X][P];
+    UNROLL for (int p = 0; p < P; p++) {
+      F scale[2];
+      UNROLL for (int r = 0; r < 2; r++) {
+        const Half* from = rows.scales[2 * p + r] + c / blockColumns;
+        scale[r] = whole ? V::load(from) : V::loadTail(from, (int)(bytes / (blockColumns / 2)));
+        if (ahead) V::prefetch(rows.nextScales[2 * p + r] + c / blockColumns);
+      }
+      UNROLL for (int x = 0; x < X; x++)
+        factor[x][p] = U::joinFactors(V::mul(scale[0], V::broadcast(a[x][2 * p])),
+                                      V::mul(scale[1], V::broadcast(a[x][2 * p + 1])));
+    }
+    auto step = [&](auto number) __attribute__((always_inline)) {
+      constexpr int s = decltype(number)::value;
+      int64_t left = bytes - s * stepBytes, at = c / 2 + s * stepBytes;
+      if (left <= 0) return;
+      float* t = total + c + s * stepColumns;
+      F acc[X][8];
+      UNROLL for (int x = 0; x < X; x++) UNROLL for (int v = 0; v < 8; v++) acc[x][v] = V::load(t + x * stride + v * lanes);
+      UNROLL for (int p = 0; p < P; p++) {
+        I decoded[8];
+        if (ahead) V::prefetch(rows.next[2 * p] + at), V::prefetch(rows.next[2 * p + 1] + at);
+        U::decodePair(codes(rows.codes[2 * p] + at, left), codes(rows.codes[2 * p + 1] + at, left), decoded);
+        UNROLL for (int x = 0; x < X; x++) {
+          I low = U::template spreadPair<s, 0>(factor[x][p]), high = U::template spreadPair<s, 1>(factor[x][p]);
+          UNROLL for (int v = 0; v < 8; v++) acc[x][v] = U::fmaPair(decoded[v], v % 4 < 2 ? low : high, acc[x][v]);
+        }
+      }
+      UNROLL for (int x = 0; x < X; x++) UNROLL for (int v = 0; v < 8; v++) V::store(t + x * stride + v * lanes, acc[x][v]);
+    };
+    step(Number<0>{});
+    step(Number<1>{});
+    step(Number<2>{});
+    step(Number<3>{});
+  }
+
+  template <int W, int X, bool ahead>
+  static inline void add(float* total, int64_t stride, const Rows4<W>& rows, const float (*a)[W], int64_t columns) {
+    for (int64_t c = 0; c < columns; c += 4 * stepColumns) part<W, X, ahead>(total, stride, rows, a, c, columns);
+  }
+
+  /** The chains wait in the order in which the codes are decoded. */
+  static inline void finish(float* out, float* total, const float* bias, int64_t columns) {
+    for (int64_t c = 0; c < columns; c += stepColumns) {
+      float ordered[stepColumns];
+      U::orderPairs(total + c, ordered);
+      int64_t count = smaller(stepColumns, columns - c);
+      for (int64_t i = 0; i < count; i++) out[c + i] += bias ? ordered[i] + bias[c + i] : ordered[i];
+    }
+  }
+};
+
+/** The W next rows of the cursor from column `first` on; those at and after `count` are the first one, times zero. */
+template <int W>
+inline void takeRows(Rows4<W>& rows, int64_t* index, const Weights& weight, Cursor& at, int64_t count, int64_t first) {
+  for (int r = 0; r < W; r++) {
+    index[r] = r < count ? at.next() : index[0];
+    rows.codes[r] = rowOf<uint8_t>(weight, index[r]) + first / 2;
+    rows.scales[r] = (const Half*)(weight.scales + index[r] * weight.scaleStride) + first / blockColumns;
+  }
+}
+
+/** Adds the W next rows, of which `count` are there, to X chains. */
+template <int W, int X, bool ahead>
+inline void accumulateStep4(const AccumulateJob& job, float* total, int64_t stride, const float* a, int64_t first,
+                            int64_t columns, Cursor& at, const Cursor& end, int64_t count) {
+  Rows4<W> rows;
+  int64_t index[W];
+  float factor[X][W];
+  takeRows(rows, index, job.weight, at, count, first);
+  for (int x = 0; x < X; x++)
+    for (int r = 0; r < W; r++) factor[x][r] = r < count ? a[x * job.n + index[r]] : 0.0f;
+  if constexpr (ahead) {
+    Cursor later = at;
+    for (int r = 0; r < W; r++) {
+      int64_t next = later.slot < end.slot ? later.next() : index[r];
+      rows.next[r] = rowOf<uint8_t>(job.weight, next) + first / 2;
+      rows.nextScales[r] = (const Half*)(job.weight.scales + next * job.weight.scaleStride) + first / blockColumns;
+    }
+  }
+  Adder4<V>::template add<W, X, ahead>(total, stride, rows, factor, columns);
+}
+
+/** Adds the cursor's next `count` rows to X chains. */
+template <int X, bool ahead>
+inline void accumulateRun4(const AccumulateJob& job, float* total, int64_t stride, const float* a, int64_t first,
+                           int64_t columns, Cursor& at, const Cursor& end, int64_t count) {
+  constexpr int single = Adder4<V>::single, W = X == 1 ? 4 : single;
+  int64_t i = 0;
+  for (; i + W <= count; i += W) accumulateStep4<W, X, ahead>(job, total, stride, a, first, columns, at, end, W);
+  for (; i < count; i += single)
+    accumulateStep4<single, X, false>(job, total, stride, a, first, columns, at, end, smaller(single, count - i));
+}
+
+void accumulateRows4(const void* data, int64_t chunk, float* total) {
+  const AccumulateJob& job = *(const AccumulateJob*)data;
+  int64_t row = chunk / job.chunks, first = chunk % job.chunks * job.chunkColumns;
+  int64_t columns = smaller(job.chunkColumns, job.d - first), count = selectedRows(job.set, row);
+  startChain(total, nullptr, (columns + columnStep - 1) / columnStep * columnStep);
+  Cursor at(job.set, row, 0), end(job.set, row, count);
+  accumulateRun4<1, true>(job, total, 0, job.a + row * job.n, first, columns, at, end, count);
+  Adder4<V>::finish(job.out + row * job.d + first, total, job.bias ? job.bias + first : nullptr, columns);
+}
+
+/** Depth by depth, so that the weight rows stay in the cache while all rows of a pass over them. */
+void accumulateTiles4(const void* data, int64_t chunk, float* scratch) {
+  const AccumulateJob& job = *(const AccumulateJob*)data;
+  constexpr int X = V::lanes == 16 ? 4 : 2;
+  int64_t firstRow = chunk / job.chunks * chainRows, rows = smaller(chainRows, job.rows - firstRow);
+  int64_t first = chunk % job.chunks * job.chunkColumns, last = smaller(first + job.chunkColumns, job.d);
+  int64_t selected = selectedRows(job.set, 0);
+  const float* a = job.a + firstRow * job.n;
+  for (; first < last; first += chainColumns4) {
+    int64_t columns = smaller(chainColumns4, last - first);
+    startChain(scratch, nullptr, rows * chainColumns4);
+    for (int64_t i = 0; i < selected; i += depthStep) {
+      int64_t count = smaller(depthStep, selected - i);
+      auto pass = [&](auto number, int64_t r) {
+        Cursor at(job.set, 0, i), end(job.set, 0, i + count);
+        accumulateRun4<decltype(number)::value, false>(job, scratch + r * chainColumns4, chainColumns4, a + r * job.n,
+                                                       first, columns, at, end, count);
+      };
+      int64_t r = 0;
+      for (; r + X <= rows; r += X) pass(Number<X>{}, r);
+      for (; r < rows; r++) pass(Number<1>{}, r);
+    }
+    for (int64_t r = 0; r < rows; r++)
+      Adder4<V>::finish(job.out + (firstRow + r) * job.d + first, scratch + r * chainColumns4,
+                        job.bias ? job.bias + first : nullptr, columns);
+  }
+}
+
+}  // namespace
+}  // namespace dejavu::DEJAVU_ISA

@@ -1,0 +1,144 @@
+/** convert, and rows of quantized tables: everything goes through a row, or a group, of float32. */
+#pragma once
+#include "quantized.h"
+
+namespace dejavu::DEJAVU_ISA {
+namespace {
+
+inline float widenHalf(const uint8_t* p) { return V::sum(V::loadTail((const Half*)p, 1)); }
+
+/** The 64 values of one group of a quantized row. */
+inline void widenGroup(Codes8, float* out, const uint8_t* codes, const uint8_t* scales, int64_t group) {
+  F scale = V::broadcast(*(const float*)scales);
+  for (int64_t i = 0; i < groupColumns; i += lanes)
+    V::store(out + i, V::mul(V::load((const int8_t*)codes + group * groupColumns + i), scale));
+}
+inline void widenGroup(Codes4, float* out, const uint8_t* codes, const uint8_t* scales, int64_t group) {
+  F scale[2];
+  for (int b = 0; b < 2; b++) scale[b] = V::broadcast(widenHalf(scales + (group * 2 + b) * (int64_t)sizeof(Half)));
+  for (int64_t i = 0; i < blockColumns; i += lanes) {
+    F low, high;
+    V::nibbles(codes + group * blockColumns + i, low, high);
+    V::store(out + i, V::mul(low, scale[0]));
+    V::store(out + blockColumns + i, V::mul(high, scale[1]));
+  }
+}
+
+/** Calls `each(values, column, count)` for the groups of a row. */
+template <class Q, class Each>
+inline void overGroups(const Weights& from, int64_t row, int64_t columns, Each each) {
+  for (int64_t c = 0; c < columns; c += groupColumns) {
+    float values[groupColumns];
+    widenGroup(Q{}, values, rowOf<uint8_t>(from, row), from.scales + row * from.scaleStride, c / groupColumns);
+    each(values, c, smaller(groupColumns, columns - c));
+  }
+}
+
+template <class Q>
+void embeddingRowQuantized(const RowsJob& job, int64_t row) {
+  float* out = job.out + row * job.columns;
+  overGroups<Q>(job.table, job.ids[row], job.columns, [&](const float* values, int64_t at, int64_t count) {
+    for (int64_t i = 0; i < count; i++) out[at + i] = values[i];
+  });
+}
+
+template <class Q>
+void addRowQuantized(const RowsJob& job, int64_t row) {
+  float* out = job.out + row * job.columns;
+  overGroups<Q>(job.table, job.ids[row] + job.k, job.columns, [&](const float* values, int64_t at, int64_t count) {
+    for (int64_t i = 0; i < count; i++) out[at + i] += values[i];
+  });
+}
+
+template <class T>
+inline void widenElements(float* out, const T* from, int64_t columns) {
+  int64_t c = 0;
+  for (; c + lanes <= columns; c += lanes) V::store(out + c, V::load(from + c));
+  if (int n = (int)(columns - c)) V::storeTail(out + c, V::loadTail(from + c, n), n);
+}
+
+template <class Q>
+inline void widenQuantized(float* out, const Weights& from, int64_t row, int64_t columns) {
+  overGroups<Q>(from, row, columns, [&](const float* values, int64_t at, int64_t count) {
+    for (int64_t i = 0; i < count; i++) out[at + i] = values[i];
+  });
+}
+
+/** To nearest even, as numberToF16 in src/tensor/dtype.ts. */
+inline uint16_t narrowToHalf(float v) {
+  uint32_t bits = bitsOf(v), sign = bits >> 16 & 0x8000u, magnitude = bits & 0x7fffffffu;
+  uint32_t small = bitsOf(withBits(magnitude) + 0.5f) - 0x3f000000u;  // units of 2^-24: the addition rounds
+  uint32_t usual = (magnitude - 0x38000000u + 0xfffu + (magnitude >> 13 & 1)) >> 13;
+  uint32_t half = magnitude < 0x38800000u ? small : usual;
+  half = magnitude >= 0x477ff000u ? 0x7c00u : half;  // rounds past 65504
+  half = magnitude > infinityBits ? 0x7e00u : half;
+  return (uint16_t)(sign | half);
+}
+inline uint16_t narrowToBrain(float v) {
+  uint32_t bits = bitsOf(v);
+  uint32_t quiet = bits >> 16 | 0x40u, rounded = (bits + 0x7fffu + (bits >> 16 & 1)) >> 16;
+  return (uint16_t)((bits & 0x7fffffffu) > infinityBits ? quiet : rounded);
+}
+
+/** An integer from low to high, the nearest to v; any of them for NaN. */
+inline int32_t nearest(float v, float low, float high) {
+  v = v > low ? v : low;
+  v = v < high ? v : high;
+  return (int32_t)(bitsOf(v + roundShift) - bitsOf(roundShift));
+}
+
+/** `x` is padded with zeros to whole groups. */
+inline void narrowTo8(uint8_t* codes, float* scale, const float* x, int64_t columns) {
+  float most = withBits(largestBits(x, columns)), inverse = 127.0f / most;
+  bool none = !(most > 0) || bitsOf(inverse) >= infinityBits;
+  *scale = none ? 0 : most / 127.0f;
+  if (none) inverse = 0;
+  for (int64_t i = 0; i < columns; i++) codes[i] = (uint8_t)nearest(x[i] * inverse, -127, 127);
+}
+inline void narrowTo4(uint8_t* codes, Half* scales, const float* x, int64_t columns) {
+  for (int64_t c = 0; c < columns; c += groupColumns) {
+    uint8_t code[groupColumns];
+    for (int64_t b = 0; b < groupColumns; b += blockColumns) {
+      const float* from = x + c + b;
+      uint32_t most = largestBits(from, blockColumns);
+      int64_t at = 0;
+      while ((bitsOf(from[at]) & 0x7fffffffu) != most) at++;
+      Half* scale = scales + (c + b) / blockColumns;
+      scale->bits = narrowToHalf(from[at] / -8.0f);
+      float divisor = widenHalf((const uint8_t*)scale);
+      for (int64_t i = 0; i < blockColumns; i++)
+        code[b + i] = (uint8_t)(divisor == 0 ? 8 : nearest(from[i] / divisor, -8, 7) + 8);
+    }
+    for (int64_t i = 0; i < blockColumns; i++)
+      codes[c / 2 + i] = (uint8_t)(code[i] | code[blockColumns + i] << 4);
+  }
+}
+
+/** Rows from any type to any other. */
+void convert(const void* data, int64_t chunk, float* scratch) {
+  const ConvertJob& job = *(const ConvertJob*)data;
+  int64_t columns = job.columns, padded = (columns + groupColumns - 1) / groupColumns * groupColumns;
+  int64_t last = smaller((chunk + 1) * job.chunkRows, job.rows);
+  for (int64_t c = columns; c < padded; c++) scratch[c] = 0;
+  for (int64_t row = chunk * job.chunkRows; row < last; row++) {
+    switch (job.from) {
+      case WeightType::f32: widenElements(scratch, rowOf<float>(job.x, row), columns); break;
+      case WeightType::f16: widenElements(scratch, rowOf<Half>(job.x, row), columns); break;
+      case WeightType::bf16: widenElements(scratch, rowOf<Brain>(job.x, row), columns); break;
+      case WeightType::int8: widenQuantized<Codes8>(scratch, job.x, row, columns); break;
+      case WeightType::int4: widenQuantized<Codes4>(scratch, job.x, row, columns); break;
+    }
+    uint8_t* out = (uint8_t*)rowOf<uint8_t>(job.out, row);
+    uint8_t* scales = (uint8_t*)job.out.scales + row * job.out.scaleStride;
+    switch (job.to) {
+      case WeightType::f32: widenElements((float*)out, scratch, columns); break;
+      case WeightType::f16: for (int64_t c = 0; c < columns; c++) ((Half*)out)[c].bits = narrowToHalf(scratch[c]); break;
+      case WeightType::bf16: for (int64_t c = 0; c < columns; c++) ((Brain*)out)[c].bits = narrowToBrain(scratch[c]); break;
+      case WeightType::int8: narrowTo8(out, (float*)scales, scratch, padded); break;
+      case WeightType::int4: narrowTo4(out, (Half*)scales, scratch, padded); break;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace dejavu::DEJAVU_ISA
