@@ -1,10 +1,15 @@
 import { expect, test } from "vitest";
-import { dejavuCommand, parseDejavu } from "../engines/dejavu.ts";
+import { type DejavuJob, dejavuCommand, parseDejavu } from "../engines/dejavu.ts";
 
-const job = {
-  ...{ shape: "opt-1.3b", format: "int4", threads: 2, prompts: [128, 512], tokens: 48 },
-  ...{ mlpDensity: 0.095, headDensity: 0.5 },
-} as const;
+const job: DejavuJob = {
+  shape: "opt-1.3b",
+  format: "int4",
+  threads: 2,
+  prompts: [128, 512],
+  tokens: 48,
+  mlpDensity: 0.095,
+  headDensity: 0.5,
+};
 const rate = (median: number) => ({ median, p25: median, p75: median });
 const report = {
   machine: { backend: "native", instructionSet: "avx512" },
