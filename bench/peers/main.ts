@@ -11,7 +11,7 @@ import {
   requireInstalled,
 } from "./run/measure.ts";
 import { help, type Options, parseOptions } from "./run/options.ts";
-import { describeMachine, type Report, renderReport } from "./run/report.ts";
+import { describeMachine, type Report, renderMeasurement, renderReport } from "./run/report.ts";
 
 const say = (text: string) => void process.stderr.write(`${text}\n`);
 
@@ -38,7 +38,9 @@ async function compare(entrants: readonly Entrant[], options: Options, signal: A
     for (let turn = 0; turn < entrants.length; turn++) {
       const entrant = entrants[(round + turn) % entrants.length]!;
       say(`round ${round + 1} of ${rounds}: ${entrant.engine} ${entrant.format}`);
-      measurements.push(...(await entrant.measure(round, signal)));
+      const taken = await entrant.measure(round, signal);
+      for (const one of taken) say(`  ${renderMeasurement(one)}`);
+      measurements.push(...taken);
     }
   }
   return { machine: describeMachine(), options, readBandwidth, measurements };

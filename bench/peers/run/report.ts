@@ -61,6 +61,15 @@ const ratioTable = (list: readonly Ratio[]): string =>
     ]),
   ]);
 
+/** One measurement as a line of progress. */
+export function renderMeasurement(one: Measurement): string {
+  const prompts = Object.entries(one.promptTokensPerSecond).map(
+    ([length, rate]) => `prompt ${length} ${digits(rate)} t/s`,
+  );
+  const others = known(one.othersShare, (share) => `others took ${(share * 100).toFixed(0)} %`);
+  return [one.variant, `decode ${digits(one.decodeTokensPerSecond)} t/s`, ...prompts, others].join(", ");
+}
+
 function othersText(measurements: readonly Measurement[]): string {
   const shares = measurements.map((one) => one.othersShare).filter((share) => share !== null);
   if (shares.length === 0) return "Load of other processes: not known on this system.";
