@@ -48,7 +48,7 @@ export interface Engine {
   readonly tokenizer: Tokenizer;
   readonly kernels: Kernels;
   readonly bundleFile: string;
-  /** What a bundle must state to be accepted; its hash is computed on first use. */
+  /** What a bundle must state to be accepted. */
   identity(): Promise<BundleModel>;
   /**
    * The bundle, loaded on first use.
@@ -154,7 +154,8 @@ function createEngine(folder: string, bundleFile: string, model: Model, tokenize
     const weights = await openWeights(folder);
     try {
       const { modelType, layers, hiddenSize, heads, ffnDim } = shape;
-      return { sha256: await weights.sha256(), modelType, layers, hiddenSize, heads, ffnDim };
+      const fingerprint = weights.prepared?.source ?? (await weights.fingerprint());
+      return { fingerprint, modelType, layers, hiddenSize, heads, ffnDim };
     } finally {
       await weights.close();
     }

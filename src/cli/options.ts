@@ -3,6 +3,7 @@ import { InvalidArgumentError, Option } from "commander";
 import { type Backend, backends } from "../kernels/open.ts";
 import { type AttentionMode, attentionModes } from "../sparsity/policy.ts";
 import { type SelectorKind, type Source, selectorKinds, sources } from "../sparsity/selector.ts";
+import { weightDtypes } from "../tensor/dtype.ts";
 
 const decimalPattern = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
 
@@ -21,6 +22,12 @@ export function integer(least: number, most = Number.MAX_SAFE_INTEGER): (text: s
     return value;
   };
 }
+
+/** A parser of integers of at least `least`, separated by commas. */
+export const integers =
+  (least: number) =>
+  (text: string): number[] =>
+    text.split(",").map(integer(least));
 
 /** A parser of numbers from `least` to `most`. */
 export function decimal(least: number, most = Number.MAX_VALUE): (text: string) => number {
@@ -121,6 +128,11 @@ export const selectorOptions: readonly Option[] = [
     "with --attention recover: all heads catch up after every n positions (default: never)",
   ).argParser(integer(1)),
 ];
+
+export const dtypeOption: Option = new Option(
+  "--dtype <type>",
+  "format of the weights in memory (default: as stored)",
+).choices(weightDtypes);
 
 export const seedOption = (what: string): Option =>
   new Option("--seed <n>", `seed of ${what}`).argParser(integer(0));

@@ -249,6 +249,11 @@ class OptModel implements Model {
   }
 }
 
+/** A model of weights that are in memory already; they become its own. */
+export function createOpt(kernels: Kernels, config: OptConfig, weights: OptWeights): Model {
+  return new OptModel(kernels, config, weights);
+}
+
 /** Checks the config, then the checkpoint against it, then reads the weights. */
 export async function loadOpt(
   kernels: Kernels,
@@ -258,5 +263,5 @@ export async function loadOpt(
   onTensor: (done: number, total: number) => void = () => {},
 ): Promise<Model> {
   const config = parseOptConfig(configJson, configFile);
-  return new OptModel(kernels, config, await loadOptWeights(kernels, weights, config, onTensor));
+  return createOpt(kernels, config, await loadOptWeights(kernels, weights, config, onTensor));
 }

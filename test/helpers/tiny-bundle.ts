@@ -13,7 +13,7 @@ import { fromFloat32 } from "../../src/tensor/dtype.ts";
 export const bundleKey = "dejavu-bundle";
 
 export const tinyBundleModel: BundleModel = {
-  sha256: "0123456789abcdef".repeat(4),
+  fingerprint: "0123456789abcdef".repeat(4),
   modelType: "opt",
   layers: 2,
   hiddenSize: 4,

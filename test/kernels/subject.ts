@@ -2,17 +2,25 @@
 import fc from "fast-check";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import type { Kernels } from "../../src/kernels/contract.ts";
-import type { FloatDtype, WeightDtype } from "../../src/tensor/dtype.ts";
+import { type FloatDtype, type WeightDtype, weightDtypes } from "../../src/tensor/dtype.ts";
 import { expectClose, type Filling, play, type Scenario } from "./lab.ts";
 
 /** Sizes that no vector width divides, and those just beside one. */
 export const size = fc.constantFrom(1, 3, 7, 17, 31, 63, 65, 193);
 export const smallSize = fc.constantFrom(1, 3, 7, 17, 65);
 export const rowCount = fc.constantFrom(0, 1, 2, 5, 33);
-export const dtype = fc.constantFrom<FloatDtype>("f32", "f16", "bf16");
 export const seed = fc.integer({ min: 1, max: 2 ** 30 });
 export const filling = fc.constantFrom<Filling>("none", "empty", "full", "random");
-export const types: readonly FloatDtype[] = ["f32", "f16", "bf16"];
+const floats: readonly FloatDtype[] = ["f32", "f16", "bf16"];
+
+export interface SubjectOptions {
+  /** `open` takes a number of threads. */
+  readonly isThreaded?: boolean;
+  /** Weights may be int8 and int4, and caches f16. */
+  readonly isQuantized?: boolean;
+  /** What rounding the factor of an int4 row does to a product in `accumulate`, relative to it. */
+  readonly factorRounding?: number;
+}
 
 /** Whether `rows` rows under one set for all, or none, are promised the bits that each row has alone. */
 export const exactRows = (type: WeightDtype, rows: number): boolean =>
@@ -24,10 +32,27 @@ export const bf16Tolerance = 2 ** -7;
 export class Subject {
   readonly open: (threads?: number) => Kernels;
   readonly tolerance: number;
+  readonly isThreaded: boolean;
+  readonly factorRounding: number;
+  /** Of the weights. */
+  readonly types: readonly WeightDtype[];
+  readonly dtype: fc.Arbitrary<WeightDtype>;
+  /** Of keys and values. */
+  readonly cacheDtype: fc.Arbitrary<FloatDtype>;
   #kernels: Kernels | null = null;
   #judge: Kernels | null = null;
 
-  constructor(open: (threads?: number) => Kernels, judge: () => Kernels, tolerance: number) {
+  constructor(
+    open: (threads?: number) => Kernels,
+    judge: () => Kernels,
+    tolerance: number,
+    { isThreaded = true, isQuantized = true, factorRounding = 0 }: SubjectOptions,
+  ) {
+    this.isThreaded = isThreaded;
+    this.factorRounding = factorRounding;
+    this.types = isQuantized ? weightDtypes : floats;
+    this.dtype = fc.constantFrom(...this.types);
+    this.cacheDtype = isQuantized ? fc.constantFrom("f32", "f16") : fc.constant("f32");
     this.open = open;
     this.tolerance = tolerance;
     beforeAll(() => {

@@ -58,10 +58,10 @@ describe("a sound bundle", () => {
 
 /** What is done to a bundle, and what the message must say. */
 const refusals: [string, (parts: BundleParts) => void, RegExp][] = [
-  ["another version", ({ metadata }) => Object.assign(metadata, { version: 1 }), /version 1.*reads 2/],
+  ["another version", ({ metadata }) => Object.assign(metadata, { version: 1 }), /version 1.*reads 3/],
   ["no version", ({ metadata }) => Object.assign(metadata, { version: undefined }), /version undefined/],
   ...Object.entries({
-    sha256: "f".repeat(64),
+    fingerprint: "f".repeat(64),
     modelType: "llama",
     layers: 3,
     hiddenSize: 8,
@@ -72,7 +72,11 @@ const refusals: [string, (parts: BundleParts) => void, RegExp][] = [
     ({ metadata }) => Object.assign(metadata.model, { [field]: value }),
     new RegExp(`another model: ${field} is ${value}`),
   ]),
-  ["a hash that is none", ({ metadata }) => Object.assign(metadata.model, { sha256: "x" }), /model\.sha256/],
+  [
+    "a hash that is none",
+    ({ metadata }) => Object.assign(metadata.model, { fingerprint: "x" }),
+    /model\.fingerprint/,
+  ],
   [
     "a source of another name",
     ({ metadata }) => Object.assign(metadata.sources, { neurons: "residual" }),

@@ -81,8 +81,8 @@ export class NativeKernels implements Kernels {
     this.#list.begin(opcode.copyRows).tensor(out).word(outRow).tensor(x).word(xRow).word(rows).end();
   }
 
-  /** out[outRow + r, :] = x[xRow + r, :], rounded to the dtype of out; both are weight matrices. */
   convert(out: Tensor, outRow: number, x: Tensor, xRow: number, rows: number): void {
+    check.checkConvert(out, outRow, x, xRow, rows);
     this.#list.begin(opcode.convert).tensor(out).word(outRow).tensor(x).word(xRow).word(rows).end();
   }
 

@@ -4,6 +4,7 @@ import type { Tensor } from "../../tensor/tensor.ts";
 import * as check from "../checks.ts";
 import type { Kernels, Phase } from "../contract.ts";
 import * as cache from "./cache.ts";
+import { convert } from "./convert.ts";
 import * as matrix from "./matrix.ts";
 import * as rowOps from "./rows.ts";
 import * as select from "./select.ts";
@@ -83,6 +84,7 @@ export function openReference(): Kernels {
     embedding: checked(check.checkEmbedding, rowOps.embedding),
     addRows: checked(check.checkAddRows, rowOps.addRows),
     copyRows: checked(check.checkCopyRows, rowOps.copyRows),
+    convert: checked(check.checkConvert, convert),
     transpose: checked(check.checkTranspose, matrix.transpose),
     layerNorm: checked(
       (out, x, w, b, _e, rows) => check.checkLayerNorm(out, x, w, b, rows),
