@@ -20,7 +20,7 @@ using dejavu::Matrix;
 using dejavu::Queue;
 
 /** Raised with every change of this surface or of the command list; the other side refuses any other number. */
-constexpr int surfaceVersion = 4;
+constexpr int surfaceVersion = 5;
 constexpr size_t alignment = 64;
 
 /** Big pages save address look-ups when rows are gathered; where they are not to be had nothing changes. */

@@ -57,7 +57,7 @@ bool GemmPlanner::accumulate(Pool& pool, const Gemm* gemm, const AccumulateJob& 
   return true;
 }
 
-/** At most gemmRows rows at a time, so that what is packed stays near: packed by all threads, then multiplied by all. */
+/** At most gemmRows rows at a time, so that what is packed stays near: all threads pack, then all multiply. */
 void GemmPlanner::run(Pool& pool, GemmJob& job, Kernel pack, Kernel multiply) {
   int64_t rows = job.rows, most = std::min(rows, gemmRows), blocks = quotient(job.depth, gemmDepth);
   constexpr int64_t chunksPerThread = 4;  // as many chunks as balance threads, but wide ones: each passes over all of x

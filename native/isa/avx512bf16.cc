@@ -8,6 +8,8 @@ namespace dejavu::DEJAVU_ISA {
 namespace {
 
 struct Unit {
+  static constexpr bool multipliesCodes = false;
+
   template <int L, int R>
   void multiply(float* sums, const uint16_t* left, const uint16_t* right, int64_t steps, bool fresh, const Ahead& ahead) {
     for (int64_t s = 0; s < steps; s++) ahead.fetch(s);

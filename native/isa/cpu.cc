@@ -16,7 +16,7 @@ namespace {
 const Table* usable[6];
 
 #if defined(__x86_64__)
-/** Not every compiler knows these by name, so the processor is asked: a bit of register 0 … 3 (eax … edx) of a leaf. */
+/** Not every compiler knows these by name, so the processor is asked: a bit of eax … edx (0 … 3) of a leaf. */
 bool hasBit(unsigned leaf, unsigned subleaf, int number, int bit) {
   unsigned r[4];
   return __get_cpuid_count(leaf, subleaf, &r[0], &r[1], &r[2], &r[3]) && (r[number] & (1u << bit));
@@ -24,7 +24,7 @@ bool hasBit(unsigned leaf, unsigned subleaf, int number, int bit) {
 
 bool hasF16c() { return hasBit(1, 0, 2, 29); }
 
-/** AMX with bfloat16. The system must grant the process the state of the registers first; a second request is harmless. */
+/** AMX with bfloat16. The system must grant the process the registers' state first; asking again is harmless. */
 bool hasAmx() {
 #if defined(__linux__)
   constexpr int requestPermission = 0x1023, tileData = 18;

@@ -19,7 +19,7 @@ constexpr int64_t gemmPanel = 32;
 constexpr int64_t gemmStep = 32, gemmDepth = 512;
 /** bfloat16 elements of a panel in one block. */
 constexpr int64_t gemmPanelBlock = gemmPanel * gemmDepth;
-/** Rows of x at once, and outputs of a chunk: a multiple of 64, so that a chunk of columns starts with a whole group. */
+/** Rows of x at once, and outputs of a chunk: a multiple of a group of columns, so that no group is cut. */
 constexpr int64_t gemmRows = 512, gemmWidth = 256, gemmWidthStep = 64;
 
 /**

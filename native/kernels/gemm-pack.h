@@ -1,5 +1,5 @@
 /**
- * The two forms of a packed panel of 32, step by step of 32 numbers of depth, and in each step two tiles of 16 by 64 bytes:
+ * The two forms of a packed panel of 32, by steps of 32 numbers of depth; in each step two tiles of 16 by 64 bytes:
  * `rows`: a line holds 32 numbers of one row. `pairs`: a line holds two numbers each of 16 columns.
  * A tile instruction multiplies a tile of rows by a tile of pairs.
  */
@@ -112,9 +112,11 @@ void packAccumulate(const void* data, int64_t chunk, float*) {
   for (int64_t r = 0; r < 16; r++) {
     const float* x = job.x + (part.row + r) * job.xColumns;
     uint16_t* out = part.out + r * lineWords;
-    for (int64_t i = part.from; i < part.to; i += gemmStep, out += stepWords)
-      storeLine(out, r < part.rows ? roundPair(activations<T>(job, x, i, part.to), activations<T>(job, x, i + 16, part.to))
-                                   : _mm512_setzero_si512());
+    for (int64_t i = part.from; i < part.to; i += gemmStep, out += stepWords) {
+      __m512i line = _mm512_setzero_si512();
+      if (r < part.rows) line = roundPair(activations<T>(job, x, i, part.to), activations<T>(job, x, i + 16, part.to));
+      storeLine(out, line);
+    }
   }
 }
 
@@ -135,8 +137,8 @@ inline void unpackRows(uint16_t* out, const GemmJob& job, int64_t first, int64_t
 
 /** Two rows of 32 columns to two lines of 16 pairs. */
 inline void storePairs(uint16_t* out, __m512i even, __m512i odd) {
-  const __m512i low = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6, 37, 5,
-                                       36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
+  const __m512i low = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8,  //
+                                       39, 7, 38, 6, 37, 5, 36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
   const __m512i high = _mm512_add_epi16(low, _mm512_set1_epi16(16));
   storeLine(out, _mm512_permutex2var_epi16(even, low, odd));
   storeLine(out + tileWords, _mm512_permutex2var_epi16(even, high, odd));
@@ -173,7 +175,7 @@ struct Ahead {
   }
 };
 
-/** The block of weights that is wanted next: `count` weight rows from position `first` on, and some of their columns. */
+/** The block of weights that is wanted next: `count` weight rows from position `first` on, some of their columns. */
 template <class T>
 struct Next {
   const GemmJob& job;

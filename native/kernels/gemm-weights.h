@@ -70,7 +70,7 @@ struct BrainRows<Int8> {
   static constexpr int64_t groupBytes = 64;
 };
 
-/** Sixteen codes times the two scales of a group are two tables of bfloat16 numbers, in which the codes are looked up. */
+/** Sixteen codes times the two scales of a group are two tables of bfloat16, in which codes are looked up. */
 template <>
 struct BrainRows<Int4> {
   static constexpr bool scaledRows = false;

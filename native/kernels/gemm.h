@@ -2,7 +2,8 @@
  * The many-row product and accumulation on `Unit`, which a file of native/isa defines before it includes this one:
  * - `Unit` itself is constructed at the start of a chunk and destroyed at its end;
  * - `Unit::multiply<L, R>(sums, left, right, steps, fresh)`: sums[l][r] (+)= left[l] · right[r] for L tiles of rows and R
- *   tiles of pairs, over `steps`; a tile of sums is [16, 16] floats and sums[l][r] lies at (2 l + r) tiles.
+ *   tiles of pairs, over `steps`; a tile of sums is [16, 16] floats and sums[l][r] lies at (2 l + r) tiles;
+ * - `Unit::multipliesCodes`: whether products with int8 and int4 weights are faster here than in integers.
  */
 #pragma once
 #include "gemm-pack.h"
@@ -25,7 +26,12 @@ struct Space {
         outputPanels(quotient(width, gemmPanel)),
         rowPanels(quotient(job.rows, gemmPanel)) {}
 
+  /** The sums of a panel of outputs and a panel of rows. */
   float* at(int64_t output, int64_t row) const { return sums + (output * rowPanels + row) * panelFloats; }
+  /** One of the four tiles where an output and a row meet. */
+  const float* tile(int64_t output, int64_t row, int64_t number) const {
+    return at(output / gemmPanel, row / gemmPanel) + number * tileFloats;
+  }
 };
 
 /** The bias, or zeros, of 16 outputs that are positions in `index` or columns. */
@@ -44,7 +50,7 @@ void finishProduct(const GemmJob& job, const Space& space, int64_t first, int64_
     if constexpr (BrainRows<T>::scaledRows) scale = perOutput(BrainRows<T>(job).scales, job.index, first + o, mask);
     __m512i index = job.index ? _mm512_maskz_loadu_epi32(mask, job.index + first + o) : _mm512_setzero_si512();
     for (int64_t r = 0; r < job.rows; r += 16) {
-      const float* tile = space.at(o / gemmPanel, r / gemmPanel) + (o % gemmPanel / 16 * 2 + r % gemmPanel / 16) * tileFloats;
+      const float* tile = space.tile(o, r, o % gemmPanel / 16 * 2 + r % gemmPanel / 16);
       __m512i lines[16];
       UNROLL for (int i = 0; i < 16; i++) lines[i] = _mm512_load_si512(tile + i * 16);
       transpose(lines);
@@ -53,7 +59,8 @@ void finishProduct(const GemmJob& job, const Space& space, int64_t first, int64_
         __m512 v = _mm512_castsi512_ps(lines[i]);
         if constexpr (BrainRows<T>::scaledRows) v = _mm512_mul_ps(v, scale);
         if (job.bias) v = _mm512_add_ps(v, bias);
-        if (job.relu) v = _mm512_mask_mov_ps(v, _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_LT_OQ), _mm512_setzero_ps());
+        const __m512 zero = _mm512_setzero_ps();
+        if (job.relu) v = _mm512_mask_mov_ps(v, _mm512_cmp_ps_mask(v, zero, _CMP_LT_OQ), zero);  // NaN stays
         float* out = job.out + (r + i) * job.outColumns;
         if (job.index)
           _mm512_mask_i32scatter_ps(out, mask, index, v, 4);
@@ -100,7 +107,7 @@ inline void finishAccumulate(const GemmJob& job, const Space& space, int64_t fir
     float* out = job.out + r * job.outColumns + first;
     for (int64_t c = 0; c < width; c += 16) {
       __mmask16 mask = firstFloats(width - c);
-      const float* tile = space.at(c / gemmPanel, r / gemmPanel) + (r % gemmPanel / 16 * 2 + c % gemmPanel / 16) * tileFloats;
+      const float* tile = space.tile(c, r, r % gemmPanel / 16 * 2 + c % gemmPanel / 16);
       __m512 v = _mm512_load_ps(tile + r % 16 * 16);
       if (job.bias) v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(mask, job.bias + first + c));
       _mm512_mask_storeu_ps(out + c, mask, _mm512_add_ps(_mm512_maskz_loadu_ps(mask, out + c), v));
@@ -137,11 +144,19 @@ void gemmAccumulate(const void* data, int64_t chunk, float* scratch) {
   finishAccumulate(job, space, first, width);
 }
 
+template <class T>
+constexpr Kernel productOfCodes() {
+  if constexpr (Unit::multipliesCodes)
+    return gemmProduct<T>;
+  else
+    return nullptr;
+}
+
 constexpr Gemm makeGemm() {
   return {
       packProduct,
       {nullptr, nullptr, packAccumulate<Brain>, packAccumulate<Int8>, packAccumulate<Int4>},
-      {nullptr, nullptr, gemmProduct<Brain>, gemmProduct<Int8>, gemmProduct<Int4>},
+      {nullptr, nullptr, gemmProduct<Brain>, productOfCodes<Int8>(), productOfCodes<Int4>()},
       {nullptr, nullptr, gemmAccumulate<Brain>, gemmAccumulate<Int8>, gemmAccumulate<Int4>},
   };
 }

@@ -3,7 +3,7 @@ import type { Dtype } from "../../tensor/dtype.ts";
 import type { Activation } from "../contract.ts";
 
 /** Raised with every change of this file or of native/; a binary with another number is refused. */
-export const surfaceVersion = 4;
+export const surfaceVersion = 5;
 
 /** From the most to the least that a machine may offer. */
 export const instructionSets = ["amx", "avx512vnni", "avx512", "avx2", "neon", "portable"] as const;
