@@ -18,8 +18,12 @@ export interface ModelShape {
 
 /** Bytes of weights by the unit that decides whether they are read. */
 export interface WeightBytes {
-  /** Read for every token, whatever is selected: norms, biases, embedding rows, output layer. */
+  /** Read for every token, whatever is selected: norms, biases, embedding rows. */
   readonly always: number;
+  /** One word's row of the output layer. */
+  readonly perWord: number;
+  /** The approximate output layer, read instead where words are screened; 0 where they are not. */
+  readonly screen: number;
   /** One head of one layer: its rows of Wq and of the transposed Wo. */
   readonly perHead: number;
   /** Its rows of Wk and Wv: read for every head in `dense-kv`, when it catches up in `recover`. */
@@ -36,6 +40,11 @@ export interface ModelState {
   readonly sets: ActiveSets;
   /** f32 [maxRows, vocab_size]: of all rows of the last forward, or of its last row in row 0. */
   readonly logits: Tensor;
+  /**
+   * How many of the largest logits the next forward owes exactly, where `logits` may be −∞ for words that cannot be
+   * among them; infinity: all. Set it before each forward; default infinity.
+   */
+  neededLogits: number;
   /** Bytes of the key/value cache, and of the inputs kept for recovery. */
   readonly cacheBytes: number;
   /** Number of tokens that a sequence has in the cache. */

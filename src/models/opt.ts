@@ -8,6 +8,13 @@ import { Block, type BlockBuffers, type Linear, type Norm } from "../layers/bloc
 import { computeAll } from "../layers/compute-all.ts";
 import { KvCache } from "../layers/kv-cache.ts";
 import { feedForward } from "../layers/mlp.ts";
+import {
+  isWorthScreening,
+  makeScreen,
+  mostNeeded,
+  type Screen,
+  screenedLogits,
+} from "../layers/output-layer.ts";
 import { ActiveSets } from "../sparsity/active-set.ts";
 import type { Selector } from "../sparsity/selector.ts";
 import { byteLength, elementCount, type Tensor } from "../tensor/tensor.ts";
@@ -31,11 +38,19 @@ class OptState implements ModelState {
   readonly last: Tensor; // f32 [1, hidden_size]
   readonly projected: Tensor; // f32 [maxRows, word_embed_proj_dim]
   readonly logits: Tensor; // f32 [maxRows, vocab_size]
+  readonly approximate: Tensor | null; // f32 [maxRows, vocab_size], where words are screened
+  neededLogits = Number.POSITIVE_INFINITY;
   readonly buffers: BlockBuffers;
   readonly #kernels: Kernels;
   readonly #owned: Tensor[] = [];
 
-  constructor(kernels: Kernels, config: OptConfig, shape: ModelShape, options: StateOptions) {
+  constructor(
+    kernels: Kernels,
+    config: OptConfig,
+    shape: ModelShape,
+    isScreened: boolean,
+    options: StateOptions,
+  ) {
     const { hiddenSize: d, ffnDim, vocabSize, layers, heads, headDim } = shape;
     const { capacity, maxRows, sequences = 1, attention } = options;
     const make = (...extents: number[]): Tensor => {
@@ -52,6 +67,7 @@ class OptState implements ModelState {
     this.final = make(maxRows, d);
     this.last = make(1, d);
     this.logits = make(maxRows, vocabSize);
+    this.approximate = isScreened ? make(maxRows, vocabSize) : null;
     this.buffers = {
       residual: make(maxRows, d),
       attentionInput: [make(maxRows, d), make(maxRows, d)],
@@ -63,7 +79,7 @@ class OptState implements ModelState {
       activations: make(maxRows, ffnDim),
       all: { attended: null, norms: null, activations: null },
     };
-    this.sets = new ActiveSets(kernels, layers, heads, ffnDim, maxRows);
+    this.sets = new ActiveSets(kernels, layers, heads, ffnDim, maxRows, isScreened ? vocabSize : 0);
     const recover = attention?.attention === "recover" ? { refresh: attention.refresh } : undefined;
     const { totalPositions } = options;
     const sizes = {
@@ -111,8 +127,10 @@ class OptModel implements Model {
   readonly dtype: string;
   readonly #config: OptConfig;
   readonly #weights: OptWeights;
+  readonly #screen: Screen | null;
 
-  constructor(kernels: Kernels, config: OptConfig, weights: OptWeights) {
+  constructor(kernels: Kernels, config: OptConfig, weights: OptWeights, screen: Screen | null) {
+    this.#screen = screen;
     this.kernels = kernels;
     this.#config = config;
     this.#weights = weights;
@@ -132,7 +150,7 @@ class OptModel implements Model {
     this.weightBytes = this.#accountBytes();
   }
 
-  /** A dense token reads every weight once, but of the two tables one row each (the output layer reads all of its own). */
+  /** A dense token reads every weight once, but of the two tables one row each. */
   #accountBytes(): WeightBytes {
     const { embedTokens, embedPositions, blocks, output } = this.#weights;
     const { fc1, fc2Transposed, query, key, value, outputTransposed } = blocks[0]!;
@@ -142,10 +160,16 @@ class OptModel implements Model {
     const perRecovered = headDim * (rowBytes(key.weight) + rowBytes(value.weight));
     const perNeuron = rowBytes(fc1.weight);
     const perActive = rowBytes(fc2Transposed.weight);
-    const tables = byteLength(embedPositions) + (output === embedTokens ? 0 : byteLength(embedTokens));
+    const tables = byteLength(embedPositions) + byteLength(embedTokens);
+    const outputs = output === embedTokens ? 0 : byteLength(output);
     const rows = rowBytes(embedPositions) + rowBytes(embedTokens);
     const selectable = layers * (heads * (perHead + perRecovered) + ffnDim * (perNeuron + perActive));
-    return { always: this.bytes - tables + rows - selectable, perHead, perRecovered, perNeuron, perActive };
+    return {
+      always: this.bytes - tables - outputs + rows - selectable,
+      perWord: rowBytes(output),
+      screen: this.#screen ? byteLength(this.#screen.approximate) + byteLength(this.#screen.norms) : 0,
+      ...{ perHead, perRecovered, perNeuron, perActive },
+    };
   }
 
   neuronRows(layer: number): Linear {
@@ -160,7 +184,7 @@ class OptModel implements Model {
       );
     if (!Number.isInteger(maxRows) || maxRows < 1)
       throw new RangeError(`maxRows ${maxRows} is not at least 1`);
-    return new OptState(this.kernels, this.#config, this.shape, options);
+    return new OptState(this.kernels, this.#config, this.shape, this.#screen !== null, options);
   }
 
   forward(
@@ -199,6 +223,7 @@ class OptModel implements Model {
 
   dispose(): void {
     for (const tensor of this.#weights.all) this.kernels.free(tensor);
+    for (const tensor of Object.values(this.#screen ?? {})) this.kernels.free(tensor);
   }
 
   /** residual = token embedding (projected where it is narrower) + position embedding. */
@@ -244,14 +269,23 @@ class OptModel implements Model {
       kernels.product(state.projected, 0, x, projectOut, null, "none", null, 1, count);
       x = state.projected;
     }
-    kernels.product(state.logits, 0, x, output, null, "none", null, 1, count);
+    const { neededLogits, approximate, sets } = state;
+    const isScreened = neededLogits <= mostNeeded && approximate !== null && sets.candidates !== null;
+    sets.words = isScreened ? sets.candidates : null;
+    if (!isScreened) kernels.product(state.logits, 0, x, output, null, "none", null, 1, count);
+    else {
+      const buffers = { candidates: sets.candidates, approximate };
+      screenedLogits(kernels, state.logits, x, output, this.#screen!, buffers, neededLogits, count);
+    }
     kernels.mark("output");
   }
 }
 
 /** A model of weights that are in memory already; they become its own. */
-export function createOpt(kernels: Kernels, config: OptConfig, weights: OptWeights): Model {
-  return new OptModel(kernels, config, weights);
+export async function createOpt(kernels: Kernels, config: OptConfig, weights: OptWeights): Promise<Model> {
+  const { output } = weights;
+  const screen = isWorthScreening(output) ? await makeScreen(kernels, output) : null;
+  return new OptModel(kernels, config, weights, screen);
 }
 
 /** Checks the config, then the checkpoint against it, then reads the weights. */
