@@ -1,5 +1,6 @@
 /** What the program asks of any decoder-only model, whatever its architecture. */
 import type { Kernels } from "../kernels/contract.ts";
+import type { CacheDtype } from "../layers/kv-cache.ts";
 import type { ActiveSets } from "../sparsity/active-set.ts";
 import type { AttentionPolicy, Selector } from "../sparsity/selector.ts";
 import type { Tensor } from "../tensor/tensor.ts";
@@ -63,6 +64,8 @@ export interface StateOptions {
   readonly sequences?: number | undefined;
   /** Positions of all sequences together; default: each may reach its capacity. */
   readonly totalPositions?: number | undefined;
+  /** Of keys and values. Default: f16 where the weights are quantized, and so rounded more coarsely; else f32. */
+  readonly cacheDtype?: CacheDtype | undefined;
   /** What the selectors to come say of skipped heads; default `dense-kv`. */
   readonly attention?: AttentionPolicy | undefined;
 }

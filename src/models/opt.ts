@@ -4,9 +4,7 @@
  */
 import type { Kernels } from "../kernels/contract.ts";
 import { attend } from "../layers/attention.ts";
-import { Block, type BlockBuffers, type Linear, type Norm } from "../layers/block.ts";
-import { computeAll } from "../layers/compute-all.ts";
-import { KvCache } from "../layers/kv-cache.ts";
+import type { Linear, Norm } from "../layers/block.ts";
 import { feedForward } from "../layers/mlp.ts";
 import {
   isWorthScreening,
@@ -15,108 +13,17 @@ import {
   type Screen,
   screenedLogits,
 } from "../layers/output-layer.ts";
-import { ActiveSets } from "../sparsity/active-set.ts";
 import type { Selector } from "../sparsity/selector.ts";
+import { isQuantized, type WeightDtype } from "../tensor/dtype.ts";
 import { byteLength, elementCount, type Tensor } from "../tensor/tensor.ts";
 import type { Weights } from "../weights/index.ts";
 import type { Model, ModelShape, ModelState, StateOptions, WeightBytes } from "./model.ts";
 import { type OptConfig, parseOptConfig } from "./opt-config.ts";
+import { OptState } from "./opt-state.ts";
 import { loadOptWeights, type OptWeights, positionOffset } from "./opt-weights.ts";
 
 /** LayerNorm's epsilon is PyTorch's default; OPT's config does not state one. */
 const epsilon = 1e-5;
-
-/** Buffers and cache. Allocated once; a forward allocates nothing. */
-class OptState implements ModelState {
-  readonly maxRows: number;
-  readonly sets: ActiveSets;
-  readonly cache: KvCache;
-  readonly block: Block;
-  readonly ids: Tensor; // i32 [maxRows]
-  readonly embedded: Tensor; // f32 [maxRows, word_embed_proj_dim]
-  readonly final: Tensor; // f32 [maxRows, hidden_size]
-  readonly last: Tensor; // f32 [1, hidden_size]
-  readonly projected: Tensor; // f32 [maxRows, word_embed_proj_dim]
-  readonly logits: Tensor; // f32 [maxRows, vocab_size]
-  readonly approximate: Tensor | null; // f32 [maxRows, vocab_size], where words are screened
-  neededLogits = Number.POSITIVE_INFINITY;
-  readonly buffers: BlockBuffers;
-  readonly #kernels: Kernels;
-  readonly #owned: Tensor[] = [];
-
-  constructor(
-    kernels: Kernels,
-    config: OptConfig,
-    shape: ModelShape,
-    isScreened: boolean,
-    options: StateOptions,
-  ) {
-    const { hiddenSize: d, ffnDim, vocabSize, layers, heads, headDim } = shape;
-    const { capacity, maxRows, sequences = 1, attention } = options;
-    const make = (...extents: number[]): Tensor => {
-      const tensor = kernels.allocate("f32", extents);
-      this.#owned.push(tensor);
-      return tensor;
-    };
-    this.#kernels = kernels;
-    this.maxRows = maxRows;
-    this.ids = kernels.allocate("i32", [maxRows]);
-    this.#owned.push(this.ids);
-    this.embedded = make(maxRows, config.word_embed_proj_dim);
-    this.projected = make(maxRows, config.word_embed_proj_dim);
-    this.final = make(maxRows, d);
-    this.last = make(1, d);
-    this.logits = make(maxRows, vocabSize);
-    this.approximate = isScreened ? make(maxRows, vocabSize) : null;
-    this.buffers = {
-      residual: make(maxRows, d),
-      attentionInput: [make(maxRows, d), make(maxRows, d)],
-      mlpInput: make(maxRows, d),
-      query: make(maxRows, d),
-      key: make(maxRows, d),
-      value: make(maxRows, d),
-      attended: make(maxRows, d),
-      activations: make(maxRows, ffnDim),
-      all: { attended: null, norms: null, activations: null },
-    };
-    this.sets = new ActiveSets(kernels, layers, heads, ffnDim, maxRows, isScreened ? vocabSize : 0);
-    const recover = attention?.attention === "recover" ? { refresh: attention.refresh } : undefined;
-    const { totalPositions } = options;
-    const sizes = {
-      layers,
-      kvWidth: d,
-      hiddenSize: d,
-      heads,
-      sequences,
-      capacity,
-      totalPositions,
-      maxRows,
-      recover,
-    };
-    this.cache = new KvCache(kernels, sizes, this.sets);
-    this.block = new Block(kernels, headDim, this.buffers, this.sets, this.cache, sequences > 1, computeAll);
-  }
-
-  get cacheBytes(): number {
-    return this.cache.bytes;
-  }
-
-  position(sequence = 0): number {
-    return this.cache.positions[sequence]!;
-  }
-
-  clear(sequence = 0): void {
-    this.cache.clear(sequence);
-  }
-
-  dispose(): void {
-    const { attended, norms, activations } = this.buffers.all;
-    for (const tensor of [...this.#owned, attended, norms, activations])
-      if (tensor !== null) this.#kernels.free(tensor);
-    this.sets.free(this.#kernels);
-    this.cache.free();
-  }
-}
 
 class OptModel implements Model {
   readonly shape: ModelShape;
@@ -124,7 +31,7 @@ class OptModel implements Model {
   readonly parameters: number;
   readonly bytes: number;
   readonly weightBytes: WeightBytes;
-  readonly dtype: string;
+  readonly dtype: WeightDtype;
   readonly #config: OptConfig;
   readonly #weights: OptWeights;
   readonly #screen: Screen | null;
@@ -146,7 +53,7 @@ class OptModel implements Model {
     };
     this.parameters = weights.all.reduce((sum, tensor) => sum + elementCount(tensor.shape), 0);
     this.bytes = weights.all.reduce((sum, tensor) => sum + byteLength(tensor), 0);
-    this.dtype = weights.blocks[0]!.fc1.weight.dtype;
+    this.dtype = weights.blocks[0]!.fc1.weight.dtype as WeightDtype;
     this.weightBytes = this.#accountBytes();
   }
 
@@ -184,7 +91,9 @@ class OptModel implements Model {
       );
     if (!Number.isInteger(maxRows) || maxRows < 1)
       throw new RangeError(`maxRows ${maxRows} is not at least 1`);
-    return new OptState(this.kernels, this.#config, this.shape, this.#screen !== null, options);
+    const { cacheDtype = isQuantized(this.dtype) ? "f16" : "f32" } = options;
+    const all = { ...options, cacheDtype, isScreened: this.#screen !== null };
+    return new OptState(this.kernels, this.#config, this.shape, all);
   }
 
   forward(
