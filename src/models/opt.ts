@@ -20,7 +20,7 @@ import type { Weights } from "../weights/index.ts";
 import type { Model, ModelShape, ModelState, StateOptions, WeightBytes } from "./model.ts";
 import { type OptConfig, parseOptConfig } from "./opt-config.ts";
 import { OptState } from "./opt-state.ts";
-import { loadOptWeights, type OptWeights, positionOffset } from "./opt-weights.ts";
+import { loadOptWeights, type OptWeights, positionOffset, type ReadOptions } from "./opt-weights.ts";
 
 /** LayerNorm's epsilon is PyTorch's default; OPT's config does not state one. */
 const epsilon = 1e-5;
@@ -203,8 +203,8 @@ export async function loadOpt(
   weights: Weights,
   configJson: unknown,
   configFile: string,
-  onTensor: (done: number, total: number) => void = () => {},
+  options: ReadOptions = {},
 ): Promise<Model> {
   const config = parseOptConfig(configJson, configFile);
-  return createOpt(kernels, config, await loadOptWeights(kernels, weights, config, onTensor));
+  return createOpt(kernels, config, await loadOptWeights(kernels, weights, config, options));
 }
