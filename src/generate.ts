@@ -52,6 +52,7 @@ export async function* generate(
   let decodeSeconds = 0;
   try {
     let started = performance.now();
+    chooser.announce(rows);
     await feed(model, state, Int32Array.from(promptIds), denseSelector, "last", { signal });
     let [id] = await chooser.choose(rows);
     const prefillSeconds = (performance.now() - started) / 1000;

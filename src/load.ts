@@ -22,6 +22,7 @@ import {
   type SelectorKind,
   type Source,
 } from "./sparsity/selector.ts";
+import type { WeightDtype } from "./tensor/dtype.ts";
 import { openTokenizer, type Tokenizer } from "./text/tokenizer.ts";
 import { BundleError, ConfigError, UsageError } from "./util/errors.ts";
 import { openWeights } from "./weights/index.ts";
@@ -32,6 +33,10 @@ export const bundledModel = fileURLToPath(new URL("../models/stories-4m", import
 export interface LoadOptions extends OpenKernelsOptions {
   /** The bundle's file; default: `dejavu-bundle.safetensors` in the model's folder. */
   bundle?: string | undefined;
+  /** Format of all weight matrices in memory (of int4, tables stay in int8); default: as they are stored. */
+  dtype?: WeightDtype | undefined;
+  /** Ends the loading. */
+  signal?: AbortSignal | undefined;
   onProgress?: ((done: number, total: number) => void) | undefined;
 }
 
@@ -122,7 +127,7 @@ async function checkSource(engine: Engine, wanted: Source): Promise<void> {
 
 /**
  * Opens a model folder in Hugging Face's layout: config.json, safetensors weights, tokenizer files.
- * @throws ConfigError, WeightsError, TokenizerError naming the file and what is wrong with it
+ * @throws ConfigError, WeightsError, TokenizerError naming the file and what is wrong with it; the signal's reason
  */
 export async function load(folder: string = bundledModel, options: LoadOptions = {}): Promise<Engine> {
   const configFile = join(folder, "config.json");
@@ -136,7 +141,8 @@ export async function load(folder: string = bundledModel, options: LoadOptions =
   });
   let model: Model;
   try {
-    model = await loader(kernels, weights, config, configFile, options.onProgress);
+    const { dtype, onProgress: onTensor, signal } = options;
+    model = await loader(kernels, weights, config, configFile, { dtype, onTensor, signal });
   } catch (error) {
     kernels.dispose();
     throw error;

@@ -7,6 +7,7 @@ import type { OptConfig } from "./models/opt-config.ts";
 import { type OptShapeName, optShape, publishedLayers } from "./models/opt-shapes.ts";
 import { syntheticBytes, syntheticOpt } from "./models/opt-synthetic.ts";
 import { RandomWeights } from "./models/random-weights.ts";
+import { createRng } from "./sampling/rng.ts";
 import { denseSelector } from "./sparsity/dense.ts";
 import { densityPolicy, uniformPolicy } from "./sparsity/policy.ts";
 import { type Predictor, predictedScorer } from "./sparsity/predictor.ts";
@@ -91,8 +92,17 @@ export async function openSynthetic(options: SyntheticOptions): Promise<Engine> 
   const config = optShape(options.shape, options.layers);
   checkMemory(options, config, predictorDtype);
   const kernels = await openKernels(options);
-  const model = await syntheticOpt(kernels, config, dtype, onProgress, signal);
-  const random = new RandomWeights(kernels, 1);
+  const rng = createRng(0);
+  const next = () => rng.next();
+  const model = await syntheticOpt(
+    kernels,
+    new RandomWeights(kernels, next),
+    config,
+    dtype,
+    onProgress,
+    signal,
+  );
+  const random = new RandomWeights(kernels, next);
   const { down, up, heads } = predictorSizes(config);
   const predictors = { heads: [] as Predictor[], neurons: [] as Predictor[] };
   for (let layer = 0; layer < model.shape.layers; layer++) {

@@ -3,7 +3,7 @@ import { InvalidArgumentError, Option } from "commander";
 import { type Backend, backends } from "../kernels/open.ts";
 import { type AttentionMode, attentionModes } from "../sparsity/policy.ts";
 import { type SelectorKind, type Source, selectorKinds, sources } from "../sparsity/selector.ts";
-import { weightDtypes } from "../tensor/dtype.ts";
+import { type WeightDtype, weightDtypes } from "../tensor/dtype.ts";
 
 const decimalPattern = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
 
@@ -69,6 +69,7 @@ export interface CommonFlags {
   readonly backend?: Backend;
   readonly threads?: number;
   readonly bundle?: string;
+  readonly dtype?: WeightDtype;
   readonly json?: boolean;
   readonly quiet?: boolean;
 }
@@ -84,6 +85,9 @@ export const commonOptions: readonly Option[] = [
   new Option(
     "--bundle <file>",
     "file of predictors (default: dejavu-bundle.safetensors in the model folder)",
+  ),
+  new Option("--dtype <format>", "format of the weights in memory (default: as they are stored)").choices(
+    weightDtypes,
   ),
   new Option("--json", "print one JSON document on stdout, everything else on stderr"),
   new Option("--quiet", "no progress and no remarks on stderr"),
@@ -128,11 +132,6 @@ export const selectorOptions: readonly Option[] = [
     "with --attention recover: all heads catch up after every n positions (default: never)",
   ).argParser(integer(1)),
 ];
-
-export const dtypeOption: Option = new Option(
-  "--dtype <type>",
-  "format of the weights in memory (default: as stored)",
-).choices(weightDtypes);
 
 export const seedOption = (what: string): Option =>
   new Option("--seed <n>", `seed of ${what}`).argParser(integer(0));

@@ -106,6 +106,25 @@ export function checkConvert(out: Tensor, outRow: number, x: Tensor, xRow: numbe
   if (out === x) fail("convert", "out must be another tensor than x");
 }
 
+export function checkScreen(
+  set: ActiveSet,
+  out: Tensor,
+  scores: Tensor,
+  x: Tensor,
+  norms: Tensor,
+  k: number,
+  rows: number,
+): void {
+  integer("screen", "rows", rows, 0);
+  integer("screen", "k", k, 1);
+  if (set.shared) fail("screen", "a shared set has words for one row only");
+  activeSet("screen", set, scores.shape[1]!, rows);
+  matrix("screen", "scores", scores, "f32", rows, set.units);
+  matrix("screen", "out", out, "f32", rows, set.units);
+  matrix("screen", "x", x, "f32", rows, -1);
+  matrix("screen", "norms", norms, "f32", 2, set.units);
+}
+
 export function checkTranspose(out: Tensor, x: Tensor, rows: number): void {
   integer("transpose", "rows", rows, 0);
   matrix("transpose", "x", x, "f32", rows, -1);

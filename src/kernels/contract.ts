@@ -198,6 +198,22 @@ export interface Kernels {
   selectTopK(set: ActiveSet, scores: Tensor, k: number, rows: number): void;
   /** Every unit with scores[r, u] > threshold, compared as the float64 number given; NaN is never selected. */
   selectThreshold(set: ActiveSet, scores: Tensor, threshold: number, rows: number): void;
+  /**
+   * Which words' logits can be among the k largest, when `scores` are their logits by a matrix in int8. set[r] = every word
+   * whose score plus bound is not below the k-th largest score minus bound, where bound = norms[1, word] · |x[r]| +
+   * norms[0, word] · (what rounding x[r] to codes may have taken from it) and some more for what float32 sums lose.
+   * out[r, :] = −∞, for the logits of the set to be written over. scores and out f32 [maxRows, words], x f32 [maxRows, k];
+   * norms f32 [2, words]: of the int8 matrix's rows, and of their difference from the exact ones.
+   */
+  screen(
+    set: ActiveSet,
+    out: Tensor,
+    scores: Tensor,
+    x: Tensor,
+    norms: Tensor,
+    k: number,
+    rows: number,
+  ): void;
   /** out = the units of `set` with values[r, u] > 0 : rows of the second matrix that a ReLU made superfluous are dropped.
    *  Of a shared set, units that are above zero in any row stay. */
   refine(out: ActiveSet, set: ActiveSet, values: Tensor, rows: number): void;

@@ -11,7 +11,7 @@ import type { Model } from "./model.ts";
 import { createOpt } from "./opt.ts";
 import type { OptConfig } from "./opt-config.ts";
 import { positionOffset } from "./opt-weights.ts";
-import { RandomWeights } from "./random-weights.ts";
+import type { RandomWeights } from "./random-weights.ts";
 
 /** Standard deviations of fc1's products by which its bias exceeds zero. */
 const activeBias = 6;
@@ -26,18 +26,19 @@ export function syntheticBytes(config: OptConfig, dtype: WeightDtype): number {
 }
 
 /**
+ * @param random makes the weights; what it has made becomes the model's
  * @param onBlock called after each block
  * @throws the signal's reason
  */
 export async function syntheticOpt(
   kernels: Kernels,
+  random: RandomWeights,
   config: OptConfig,
   dtype: WeightDtype,
   onBlock: (done: number, total: number) => void = () => {},
   signal?: AbortSignal,
 ): Promise<Model> {
   const { hidden_size: d, ffn_dim: n, vocab_size: vocab, num_hidden_layers: layers } = config;
-  const random = new RandomWeights(kernels);
   const linear = async (rows: number, columns: number, outputs: number, bias = 0): Promise<Linear> => ({
     weight: await random.matrix(dtype, rows, columns),
     bias: random.vector(outputs, bias),

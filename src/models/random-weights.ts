@@ -1,6 +1,5 @@
 /** Matrices of random weights in any format, filled as fast as memory is written. */
 import type { Kernels } from "../kernels/contract.ts";
-import { createRng } from "../sampling/rng.ts";
 import { fromFloat32, isQuantized, numberToF16, type WeightDtype } from "../tensor/dtype.ts";
 import { quantizedLayout } from "../tensor/quantized.ts";
 import { byteLength, type Tensor } from "../tensor/tensor.ts";
@@ -17,10 +16,10 @@ export class RandomWeights {
   /** Everything made so far. */
   readonly made: Tensor[] = [];
 
-  constructor(kernels: Kernels, seed = 0) {
-    const rng = createRng(seed);
+  /** @param next random numbers in [0, 1) */
+  constructor(kernels: Kernels, next: () => number) {
     this.#kernels = kernels;
-    this.#next = () => rng.next();
+    this.#next = next;
   }
 
   /** [rows, columns] of mean 0 and variance 1 / columns, so that products keep the size of what they are given. */

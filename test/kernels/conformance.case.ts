@@ -10,6 +10,7 @@ import { exactness } from "./conformance-exact.case.ts";
 import { guarantees } from "./conformance-guarantees.case.ts";
 import { matrixOps } from "./conformance-matrix.case.ts";
 import { recovery } from "./conformance-recover.case.ts";
+import { screening } from "./conformance-screen.case.ts";
 import { selectOps } from "./conformance-select.case.ts";
 import { Subject, type SubjectOptions } from "./subject.ts";
 
@@ -29,6 +30,7 @@ export function conformance(
     matrixOps(subject);
     if (options.isQuantized !== false) convertOp(subject);
     selectOps(subject);
+    screening(subject);
     cacheOps(subject);
     recovery(subject);
     exactness(subject);

@@ -112,6 +112,9 @@ export function openFloat64(): Kernels {
     },
     free() {},
     dispose() {},
+    screen() {
+      throw new Error("screening is checked against full products");
+    },
     fork() {},
     join() {},
 

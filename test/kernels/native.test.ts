@@ -31,7 +31,7 @@ else {
       (threads = 2) => openNative({ instructionSet, threads }),
       openReference,
       3e-6,
-      { isQuantized: false },
+      { factorRounding: 2 ** -8 },
     );
   nativeOnly();
 }

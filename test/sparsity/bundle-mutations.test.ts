@@ -5,6 +5,7 @@ import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { openReference } from "../../src/kernels/reference/reference.ts";
 import { type Bundle, loadBundle, writeBundle } from "../../src/sparsity/bundle.ts";
+import { type PredictorKind, predictorKinds } from "../../src/sparsity/predictor.ts";
 import { f16ToNumber } from "../../src/tensor/dtype.ts";
 import type { Tensor } from "../../src/tensor/tensor.ts";
 import { BundleError, WeightsError } from "../../src/util/errors.ts";
@@ -16,11 +17,13 @@ const folder = temporaryFolder();
 const file = join(folder, "damaged.safetensors");
 const kernels = openReference();
 afterAll(() => kernels.dispose());
-let sound: Uint8Array;
+const sound = {} as Record<PredictorKind, Uint8Array>;
 beforeAll(async () => {
-  const { metadata, tensors } = tinyBundle();
-  await writeBundle(file, metadata, tensors);
-  sound = new Uint8Array(readFileSync(file));
+  for (const kind of predictorKinds) {
+    const { metadata, tensors } = tinyBundle(kind);
+    await writeBundle(file, metadata, tensors);
+    sound[kind] = new Uint8Array(readFileSync(file));
+  }
 });
 
 type Mutation = (bytes: Uint8Array) => Uint8Array;
@@ -107,6 +110,9 @@ const values = fc.constantFrom<unknown>(
   "mlp-input",
   "previous-block",
   "attention-input",
+  "first-block",
+  "per-layer",
+  "shadow",
   [],
   {},
   [[]],
@@ -169,9 +175,9 @@ async function checkAgainstNaiveReader(bundle: Bundle, bytes: Uint8Array): Promi
     if (tensor.dtype === "f16") return Float32Array.from(halves, f16ToNumber);
     return new Float32Array(Uint32Array.from(halves, (bits) => bits << 16).buffer);
   };
-  let known = 0;
+  const known = new Set<string>();
   const same = (name: string, loaded: Float32Array) => {
-    known += 1;
+    known.add(name);
     expect(loaded, name).toEqual(widened(name));
   };
   for (const unit of ["heads", "neurons"] as const)
@@ -186,11 +192,13 @@ async function checkAgainstNaiveReader(bundle: Bundle, bytes: Uint8Array): Promi
       expect(predictor.source).toBe(bundle.metadata.sources[unit]);
       for (const part of ["down", "up", "bias"] as const) {
         const tensor = predictor[part];
-        if (tensor === null) expect(tensors[`${unit}.${layer}.${part}`]).toBeUndefined();
-        else same(`${unit}.${layer}.${part}`, await read(tensor));
+        const isShared = bundle.metadata.predictor === "shadow" && part === "down";
+        const name = isShared ? `${unit}.down` : `${unit}.${layer}.${part}`;
+        if (tensor === null) expect(tensors[name]).toBeUndefined();
+        else same(name, await read(tensor));
       }
     }
-  expect(known).toBe(Object.keys(tensors).length);
+  expect(known.size).toBe(Object.keys(tensors).length);
 }
 
 async function outcome(bytes: Uint8Array): Promise<"refused" | "same meaning"> {
@@ -216,7 +224,7 @@ async function outcome(bytes: Uint8Array): Promise<"refused" | "same meaning"> {
 
 describe("damaged bundles", () => {
   it("load when they are not damaged", async () => {
-    expect(await outcome(sound)).toBe("same meaning");
+    for (const kind of predictorKinds) expect(await outcome(sound[kind]), kind).toBe("same meaning");
   });
 
   it.each([
@@ -244,8 +252,9 @@ describe("damaged bundles", () => {
     "%s",
     async (_, mutation, runs) => {
       const outcomes = { refused: 0, "same meaning": 0 };
-      const property = fc.asyncProperty(mutation, async (mutate) => {
-        outcomes[await outcome(mutate(sound))] += 1;
+      const kinds = fc.constantFrom(...predictorKinds);
+      const property = fc.asyncProperty(mutation, kinds, async (mutate, kind) => {
+        outcomes[await outcome(mutate(sound[kind]))] += 1;
       });
       await fc.assert(property, {
         numRuns: runs,

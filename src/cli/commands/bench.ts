@@ -17,7 +17,6 @@ import { chooseSelector, withEngine } from "../engine.ts";
 import { describeMachine, readBandwidth } from "../machine.ts";
 import {
   type CommonFlags,
-  dtypeOption,
   integer,
   integers,
   type SelectorFlags,
@@ -35,7 +34,6 @@ interface Flags extends CommonFlags, SelectorFlags {
   readonly promptTokens?: readonly number[];
   readonly shape?: OptShapeName;
   readonly layers?: number;
-  readonly dtype?: WeightDtype;
   readonly predictorDtype?: WeightDtype;
 }
 
@@ -48,7 +46,7 @@ const referenceRounds = 3;
 
 async function againstReference(context: Context, flags: Flags, engine: Engine): Promise<Reference> {
   const { output, signal } = context;
-  const reference = await load(context.folder, { backend: "reference" });
+  const reference = await load(context.folder, { backend: "reference", dtype: flags.dtype });
   try {
     const options = {
       prompt: flags.prompt,
@@ -218,7 +216,6 @@ export const benchCommand: CommandSpec<Flags> = {
       "--shape <name>",
       "time random weights in a published shape instead of a model, with predictors of their real size",
     ).choices(optShapeNames),
-    dtypeOption,
     new Option("--layers <n>", "with --shape: only so many of its layers").argParser(integer(1, 1024)),
     new Option("--predictor-dtype <type>", "with --shape: format of the predictors (default: int8)").choices(
       weightDtypes,

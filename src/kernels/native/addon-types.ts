@@ -46,6 +46,7 @@ export const opcode = {
   fork: 19,
   join: 20,
   convert: 21,
+  screen: 22,
 } as const;
 
 export interface Addon {

@@ -220,6 +220,20 @@ export class NativeKernels implements Kernels {
       .end();
   }
 
+  screen(
+    set: ActiveSet,
+    out: Tensor,
+    scores: Tensor,
+    x: Tensor,
+    norms: Tensor,
+    k: number,
+    rows: number,
+  ): void {
+    check.checkScreen(set, out, scores, x, norms, k, rows);
+    const list = this.#list.begin(opcode.screen).tensor(out).tensor(scores).tensor(x).tensor(norms);
+    list.size(k).word(rows).set(set).end();
+  }
+
   refine(out: ActiveSet, set: ActiveSet, values: Tensor, rows: number): void {
     check.checkRefine(out, set, values, rows);
     this.#list.begin(opcode.refine).tensor(values).word(rows).set(out).set(set).end();

@@ -7,6 +7,7 @@ import * as cache from "./cache.ts";
 import { convert } from "./convert.ts";
 import * as matrix from "./matrix.ts";
 import * as rowOps from "./rows.ts";
+import { screen } from "./screen.ts";
 import * as select from "./select.ts";
 import { allocateTensor, dataOf, type ReferenceTensor } from "./tensor.ts";
 
@@ -106,6 +107,7 @@ export function openReference(): Kernels {
       (set, scores, _t, rows) => check.checkSelect("selectThreshold", set, scores, rows),
       select.selectThreshold,
     ),
+    screen: checked(check.checkScreen, screen),
     refine: checked(check.checkRefine, select.refine),
     logSoftmax: checked(check.checkLogSoftmax, rowOps.logSoftmax),
     argmax: checked(check.checkArgmax, select.argmax),
