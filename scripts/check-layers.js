@@ -22,6 +22,7 @@ const rules = {
   models: ["models", "layers", "sparsity", "kernels/contract.ts", "weights", "tensor", "util"],
   "load.ts": ["models", "sparsity", "kernels", "text", "sampling", "weights", "tensor", "util"],
   "synthetic.ts": ["load.ts", "models", "sparsity", "kernels", "text", "sampling", "tensor", "util"],
+  "quantize.ts": ["models", "sparsity", "kernels", "text", "weights", "tensor", "util"],
   "sequence.ts": ["load.ts", "text", "sampling", "tensor", "util"],
   "choose.ts": ["load.ts", "sequence.ts", "models", "tensor", "util"],
   "batch.ts": ["load.ts", "sequence.ts", "choose.ts", "models", "sparsity", "tensor", "util"],

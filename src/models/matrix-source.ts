@@ -1,10 +1,11 @@
 /** Matrices of a checkpoint as the kernels want them: by rows of the unit, in any dtype, a block of rows at a time. */
 import type { Kernels } from "../kernels/contract.ts";
 import { bytesPerElement, type FloatDtype, isQuantized, type WeightDtype } from "../tensor/dtype.ts";
+import { findUnrepresentable } from "../tensor/representable.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { createBreather } from "../util/breathe.ts";
+import { WeightsError } from "../util/errors.ts";
 import type { TensorInfo, Weights } from "../weights/index.ts";
-import { checkMagnitudes, type Origin } from "./magnitudes.ts";
 
 /** Memory for rows on their way to another dtype; of a matrix that is turned, as every pass reads all of it. */
 const stagingBytes = 16 * 2 ** 20;
@@ -16,7 +17,14 @@ const floatDtypes: Readonly<Record<string, FloatDtype>> = { F32: "f32", F16: "f1
 export const weightDtypeOf = ({ dtype }: TensorInfo): WeightDtype =>
   isQuantized(dtype as WeightDtype) ? (dtype as WeightDtype) : floatDtypes[dtype]!;
 
-export interface MatrixSource extends Origin {
+export interface MatrixSource {
+  readonly name: string;
+  readonly file: string;
+  readonly dtype: WeightDtype;
+  /** In memory: of a matrix that is turned, columns and rows of the file. */
+  readonly shape: readonly [number, number];
+  /** The file holds it transposed. */
+  readonly isTurned: boolean;
   /** Fills `into` with `count` rows from `first` on. Of quantized matrices only all rows at once. */
   read(into: Uint8Array, first: number, count: number): Promise<void>;
 }
@@ -72,6 +80,7 @@ function turn(
 
 /**
  * Fills `out`, of the source's shape, converting to its dtype on the way.
+ * @param stagingLimit bytes of rows on their way at most, but one row
  * @throws WeightsError when a value cannot be had in that dtype; the signal's reason
  */
 export async function fillMatrix(
@@ -79,6 +88,7 @@ export async function fillMatrix(
   out: Tensor,
   source: MatrixSource,
   signal?: AbortSignal,
+  stagingLimit?: number,
 ): Promise<void> {
   const { dtype, shape, isTurned } = source;
   const [rows, columns] = shape;
@@ -87,7 +97,7 @@ export async function fillMatrix(
     return;
   }
   const breathe = createBreather(signal);
-  const limit = isTurned ? turnedStagingBytes : stagingBytes;
+  const limit = stagingLimit ?? (isTurned ? turnedStagingBytes : stagingBytes);
   const rowBytes = isQuantized(dtype) ? 0 : columns * bytesPerElement[dtype];
   const blockRows = Math.max(1, Math.min(rows, rowBytes === 0 ? rows : Math.floor(limit / rowBytes)));
   const staging = kernels.allocate(dtype, [blockRows, columns]);
@@ -97,7 +107,7 @@ export async function fillMatrix(
       await kernels.upload(staging, async (bytes) => {
         const taken = rowBytes === 0 ? bytes : bytes.subarray(0, count * rowBytes);
         await source.read(taken, row, count);
-        checkMagnitudes(source, taken, row, out.dtype as WeightDtype);
+        checkValues(source, taken, row, out.dtype as WeightDtype);
       });
       kernels.convert(out, row, staging, 0, count);
       await breathe();
@@ -105,4 +115,20 @@ export async function fillMatrix(
   } finally {
     kernels.free(staging);
   }
+}
+
+/** @throws WeightsError naming the first value, of rows from `row` on, that is none or too large */
+function checkValues(source: MatrixSource, bytes: Uint8Array, row: number, target: WeightDtype): void {
+  const { dtype, isTurned } = source;
+  if (isQuantized(dtype)) return;
+  const found = findUnrepresentable(dtype, bytes, target);
+  if (found === null) return;
+  const columns = source.shape[1];
+  const [r, c] = [row + Math.floor(found.index / columns), found.index % columns];
+  throw new WeightsError({
+    file: source.file,
+    tensor: source.name,
+    reason: `the value at [${isTurned ? [c, r] : [r, c]}] is ${found.value}, which ${target} cannot hold`,
+    remedy: "Are the weights damaged? Otherwise load them as they are, without --dtype.",
+  });
 }

@@ -3,6 +3,7 @@ import type { Kernels } from "../kernels/contract.ts";
 import type { CacheDtype } from "../layers/kv-cache.ts";
 import type { ActiveSets } from "../sparsity/active-set.ts";
 import type { AttentionPolicy, Selector } from "../sparsity/selector.ts";
+import type { WeightDtype } from "../tensor/dtype.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 
 /** The sizes that selectors, predictors and reports need; names as in Hugging Face's configs. */
@@ -78,7 +79,7 @@ export interface Model {
   readonly bytes: number;
   readonly weightBytes: WeightBytes;
   /** Element type of the large matrices. */
-  readonly dtype: string;
+  readonly dtype: WeightDtype;
   /** fc1 of a layer: float [ffn_dim, hidden_size] and f32 [ffn_dim]; predictors of its neurons start from it. */
   neuronRows(layer: number): { readonly weight: Tensor; readonly bias: Tensor | null };
   /** @throws RangeError when `capacity` exceeds max_position_embeddings. */

@@ -1,9 +1,17 @@
 /** OPT's tensors: their names in a checkpoint, their shapes, and their way into memory. */
 import type { Kernels } from "../kernels/contract.ts";
 import type { BlockWeights, Linear, Norm } from "../layers/block.ts";
-import { bytesPerElement, type FloatDtype, hostView, toFloat32, type WeightDtype } from "../tensor/dtype.ts";
+import { bytesPerElement, type FloatDtype, hostView, toFloat32 } from "../tensor/dtype.ts";
 import { elementCount, type Tensor } from "../tensor/tensor.ts";
 import { type ExpectedTensor, expectTensors, type Weights } from "../weights/index.ts";
+import {
+  type CheckpointTensor,
+  type CheckpointTensors,
+  dtypeFor,
+  preparedName,
+  type ReadOptions,
+  type Role,
+} from "./checkpoint.ts";
 import { fillMatrix, matrixSource, weightDtypeOf } from "./matrix-source.ts";
 import { hasFinalNorm, type OptConfig } from "./opt-config.ts";
 
@@ -22,39 +30,15 @@ export interface OptWeights {
 /** OPT counts positions from 2: the first two rows of the table belonged to padding. */
 export const positionOffset = 2;
 
-/**
- * What a tensor is to the model: `transposed` matrices have units as columns in a checkpoint and as rows in memory;
- * of a `table` single rows are read, or all of them once at the end.
- */
-export type Role = "vector" | "matrix" | "transposed" | "table";
-
-export interface OptTensor {
-  /** In a checkpoint as it was published. */
-  readonly name: string;
-  readonly role: Role;
-  /** In memory. */
-  readonly shape: readonly number[];
-}
-
-/** What a transposed matrix is called in prepared weights, so that nobody takes it for the other way round. */
-export const preparedName = ({ name, role }: OptTensor): string =>
-  role === "transposed" ? `${name}_transposed` : name;
-
-/** Rounding to four bits costs tables the most and saves the least there, so they stop at eight: decision 11. */
-export function dtypeFor(role: Role, wanted: WeightDtype): WeightDtype {
-  if (role === "vector") return "f32";
-  return role === "table" && wanted === "int4" ? "int8" : wanted;
-}
-
 /** Checkpoints name tensors with or without a leading `model.`, depending on the class that saved them. */
-export function findPrefix(weights: Weights): string {
+function findPrefix(weights: Weights): string {
   return weights.tensors.has("decoder.embed_tokens.weight") ? "decoder." : "model.decoder.";
 }
 
 /** Every tensor that the config calls for. */
-export function optTensors(config: OptConfig, prefix: string): OptTensor[] {
+function optTensors(config: OptConfig, prefix: string): CheckpointTensor[] {
   const { hidden_size: d, ffn_dim: n, word_embed_proj_dim: e, vocab_size: vocab } = config;
-  const list: OptTensor[] = [];
+  const list: CheckpointTensor[] = [];
   const add = (role: Role, name: string, ...shape: number[]) => list.push({ name, role, shape });
   const linear = (role: Role, name: string, rows: number, columns: number, outputs: number) => {
     add(role, `${name}.weight`, rows, columns);
@@ -89,7 +73,7 @@ const halves = ["F32", "F16", "BF16"] as const;
 const storedAs = { f32: "F32", f16: "F16", bf16: "BF16", int8: "int8", int4: "int4" } as const;
 
 /** @throws WeightsError naming every missing or misshapen tensor */
-function checkTensors(weights: Weights, tensors: readonly OptTensor[]): void {
+function checkTensors(weights: Weights, tensors: readonly CheckpointTensor[]): void {
   const { prepared } = weights;
   const expected = tensors.map((tensor): ExpectedTensor => {
     const { name, role, shape } = tensor;
@@ -98,13 +82,6 @@ function checkTensors(weights: Weights, tensors: readonly OptTensor[]): void {
     return { name, shape: role === "transposed" ? shape.toReversed() : shape, dtypes: halves };
   });
   expectTensors(weights, expected);
-}
-
-export interface ReadOptions {
-  /** What matrices are converted to; default: they stay as they are stored. */
-  readonly dtype?: WeightDtype | undefined;
-  readonly onTensor?: ((done: number, total: number) => void) | undefined;
-  readonly signal?: AbortSignal | undefined;
 }
 
 /**
@@ -116,8 +93,8 @@ export function openOptTensors(
   kernels: Kernels,
   weights: Weights,
   config: OptConfig,
-  { dtype, signal }: ReadOptions,
-): { readonly tensors: readonly OptTensor[]; read(tensor: OptTensor): Promise<Tensor> } {
+  { dtype, signal }: ReadOptions = {},
+): CheckpointTensors {
   const tensors = optTensors(config, findPrefix(weights));
   checkTensors(weights, tensors);
   const isPrepared = weights.prepared !== null;
@@ -129,7 +106,7 @@ export function openOptTensors(
     kernels.write(tensor, toFloat32(kind, hostView(kind, bytes.buffer, 0, elementCount(shape))));
     return tensor;
   };
-  const read = async (wanted: OptTensor): Promise<Tensor> => {
+  const read = async (wanted: CheckpointTensor): Promise<Tensor> => {
     signal?.throwIfAborted();
     const { role, shape } = wanted;
     const name = isPrepared ? preparedName(wanted) : wanted.name;

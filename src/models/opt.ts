@@ -17,10 +17,11 @@ import type { Selector } from "../sparsity/selector.ts";
 import { isQuantized, type WeightDtype } from "../tensor/dtype.ts";
 import { byteLength, elementCount, type Tensor } from "../tensor/tensor.ts";
 import type { Weights } from "../weights/index.ts";
+import type { CheckpointTensors, ReadOptions } from "./checkpoint.ts";
 import type { Model, ModelShape, ModelState, StateOptions, WeightBytes } from "./model.ts";
 import { type OptConfig, parseOptConfig } from "./opt-config.ts";
 import { OptState } from "./opt-state.ts";
-import { loadOptWeights, type OptWeights, positionOffset, type ReadOptions } from "./opt-weights.ts";
+import { loadOptWeights, type OptWeights, openOptTensors, positionOffset } from "./opt-weights.ts";
 
 /** LayerNorm's epsilon is PyTorch's default; OPT's config does not state one. */
 const epsilon = 1e-5;
@@ -207,4 +208,15 @@ export async function loadOpt(
 ): Promise<Model> {
   const config = parseOptConfig(configJson, configFile);
   return createOpt(kernels, config, await loadOptWeights(kernels, weights, config, options));
+}
+
+/** Checks the same; the tensors can be read one by one. */
+export function openOpt(
+  kernels: Kernels,
+  weights: Weights,
+  configJson: unknown,
+  configFile: string,
+  options: ReadOptions = {},
+): CheckpointTensors {
+  return openOptTensors(kernels, weights, parseOptConfig(configJson, configFile), options);
 }

@@ -6,6 +6,7 @@ export { type Prepared, preparedKey, preparedVersion } from "./prepared.ts";
 export { openSafetensors, openWeights, type Weights } from "./weights.ts";
 export {
   createSafetensors,
+  dataAlignment,
   type PlannedTensor,
   type SafetensorsWriter,
   type TensorData,
