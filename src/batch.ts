@@ -5,7 +5,7 @@
  */
 import { type Chooser, createChooser } from "./choose.ts";
 import type { Engine } from "./load.ts";
-import { blockRows, feed } from "./models/feed.ts";
+import { blockRows, feed, promptRows } from "./models/feed.ts";
 import type { ModelState } from "./models/model.ts";
 import { type FinishReason, type RequestOptions, Sequence } from "./sequence.ts";
 import { denseSelector } from "./sparsity/dense.ts";
@@ -69,7 +69,7 @@ export class Batch {
     this.#options = { ...options, capacity, totalPositions };
     this.#state = engine.model.createState({
       capacity,
-      maxRows: blockRows,
+      maxRows: promptRows,
       sequences: maxSequences,
       totalPositions,
       attention: selector.attention,
