@@ -29,8 +29,16 @@ export interface MatrixSource {
   read(into: Uint8Array, first: number, count: number): Promise<void>;
 }
 
-/** @param isTurned the file holds it transposed */
-export function matrixSource(weights: Weights, name: string, isTurned: boolean): MatrixSource {
+/**
+ * @param isTurned the file holds it transposed
+ * @param blockBytes of what is read of such a matrix at once, at most, but one row
+ */
+export function matrixSource(
+  weights: Weights,
+  name: string,
+  isTurned: boolean,
+  blockBytes = stagingBytes,
+): MatrixSource {
   const info = weights.tensors.get(name)!;
   const { file } = info;
   const dtype = weightDtypeOf(info);
@@ -43,7 +51,7 @@ export function matrixSource(weights: Weights, name: string, isTurned: boolean):
     return { name, file, dtype, shape: [rows, columns], isTurned, read };
   }
   const read = async (into: Uint8Array, first: number, count: number) => {
-    const blockRows = Math.max(1, Math.min(rows, Math.floor(stagingBytes / rowBytes)));
+    const blockRows = Math.max(1, Math.min(rows, Math.floor(blockBytes / rowBytes)));
     const block = new Uint8Array(blockRows * rowBytes);
     const View = dtype === "f32" ? Uint32Array : Uint16Array;
     const to = new View(into.buffer as ArrayBuffer, into.byteOffset, count * rows);

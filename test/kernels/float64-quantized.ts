@@ -84,6 +84,16 @@ function bestOf(block: number[]): { codes: number[]; scale: number; error: numbe
   return tried.reduce((best, one) => (one.error < best.error ? one : best));
 }
 
+/** The numbers that a row of weights becomes in a quantized dtype. */
+export function roundedRow(row: number[], dtype: "int8" | "int4"): number[] {
+  const { codes, scale } = round127(row);
+  if (dtype === "int8") return codes.map((code) => code * scale);
+  return blocksOf(row).flatMap((block) => {
+    const best = bestOf(block);
+    return best.codes.map((code) => code * best.scale);
+  });
+}
+
 /** What a row becomes that is multiplied by quantized weights. */
 export function roundedInBlocks(x: number[]): number[] {
   return blocksOf(x).flatMap((block) => {
