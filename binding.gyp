@@ -22,6 +22,7 @@
         "native/gemm.cc",
         "native/group.cc",
         "native/isa/cpu.cc",
+        "native/map.cc",
         "native/matrix-ops.cc",
         "native/pool.cc",
         "native/probe.cc",

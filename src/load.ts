@@ -34,6 +34,11 @@ export interface LoadOptions extends OpenKernelsOptions {
   bundle?: string | undefined;
   /** Format of all weight matrices in memory (of int4, tables stay in int8); default: as they are stored. */
   dtype?: WeightDtype | undefined;
+  /**
+   * Whether weights that `quantize` wrote are used where they are in the file, which must then stay as it is; default
+   * true. False reads them first, into memory of their own.
+   */
+  isMapped?: boolean | undefined;
   /** Ends the loading. */
   signal?: AbortSignal | undefined;
   onProgress?: ((done: number, total: number) => void) | undefined;
@@ -113,9 +118,9 @@ export async function load(folder: string = bundledModel, options: LoadOptions =
   let model: Model;
   try {
     checkPreparation(config, weights);
-    const { dtype, onProgress: onTensor, signal } = options;
+    const { dtype, isMapped, onProgress: onTensor, signal } = options;
     const { architecture, json, file } = config;
-    model = await architecture.load(kernels, weights, json, file, { dtype, onTensor, signal });
+    model = await architecture.load(kernels, weights, json, file, { dtype, isMapped, onTensor, signal });
   } catch (error) {
     kernels.dispose();
     throw error;

@@ -54,6 +54,12 @@ function activeSet(op: string, set: ActiveSet | null, units: number, rows: numbe
   integer(op, "slot", set.slot, 0);
 }
 
+export function checkMap(dtype: Dtype, shape: readonly number[], offset: number): void {
+  for (const extent of shape) integer("map", "extent", extent, 0);
+  integer("map", "offset", offset, 0);
+  if (offset % 64 !== 0) fail("map", `the offset of ${dtype} must be a multiple of 64, is ${offset}`);
+}
+
 export function checkEmbedding(out: Tensor, table: Tensor, ids: Tensor, rows: number): void {
   integer("embedding", "rows", rows, 0);
   matrix("embedding", "out", out, "f32", rows, -1);

@@ -81,6 +81,12 @@ export interface Kernels {
 
   /** A zero-filled tensor, aligned to 64 bytes where that means something. */
   allocate(dtype: Dtype, shape: readonly number[]): Tensor;
+  /**
+   * A tensor whose bytes are those of `file` from `offset`, a multiple of 64, on: not read until they are used, and not
+   * copied. The file must not change while the tensor lives; what is written to the tensor stays in memory.
+   * Null on a backend or a system that cannot do it.
+   */
+  map(dtype: Dtype, shape: readonly number[], file: string, offset: number): Tensor | null;
   /** Hands `fill` the tensor's bytes (or a staging area for them) to write; the tensor holds them once it resolves. */
   upload(tensor: Tensor, fill: (bytes: Uint8Array) => void | Promise<void>): Promise<void>;
   /** Copies `values` to the tensor from element `offset` on, after all ops called before. */

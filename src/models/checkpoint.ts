@@ -26,6 +26,8 @@ export interface CheckpointTensors {
 export interface ReadOptions {
   /** What matrices are converted to; default: they stay as they are stored. */
   readonly dtype?: WeightDtype | undefined;
+  /** Prepared matrices are used where they are in the file; default true. Otherwise they are read. */
+  readonly isMapped?: boolean | undefined;
   readonly onTensor?: ((done: number, total: number) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
 }

@@ -1,9 +1,16 @@
 /** OPT's tensors: their names in a checkpoint, their shapes, and their way into memory. */
 import type { Kernels } from "../kernels/contract.ts";
 import type { BlockWeights, Linear, Norm } from "../layers/block.ts";
-import { bytesPerElement, type FloatDtype, hostView, toFloat32 } from "../tensor/dtype.ts";
+import { bytesPerElement, type FloatDtype, hostView, toFloat32, type WeightDtype } from "../tensor/dtype.ts";
 import { elementCount, type Tensor } from "../tensor/tensor.ts";
-import { type ExpectedTensor, expectTensors, type Weights } from "../weights/index.ts";
+import { WeightsError } from "../util/errors.ts";
+import {
+  dataAlignment,
+  type ExpectedTensor,
+  expectTensors,
+  type TensorInfo,
+  type Weights,
+} from "../weights/index.ts";
 import {
   type CheckpointTensor,
   type CheckpointTensors,
@@ -93,7 +100,7 @@ export function openOptTensors(
   kernels: Kernels,
   weights: Weights,
   config: OptConfig,
-  { dtype, signal }: ReadOptions = {},
+  { dtype, isMapped = true, signal }: ReadOptions = {},
 ): CheckpointTensors {
   const tensors = optTensors(config, findPrefix(weights));
   checkTensors(weights, tensors);
@@ -106,13 +113,30 @@ export function openOptTensors(
     kernels.write(tensor, toFloat32(kind, hostView(kind, bytes.buffer, 0, elementCount(shape))));
     return tensor;
   };
+  /** The tensor where it is in the file; null where it is not as it is wanted there. */
+  const map = (info: TensorInfo, kind: WeightDtype, shape: readonly number[]): Tensor | null => {
+    const isReady =
+      isPrepared && isMapped && weightDtypeOf(info) === kind && info.begin % dataAlignment === 0;
+    if (!isReady) return null;
+    try {
+      return kernels.map(kind, shape, info.file, info.begin);
+    } catch (cause) {
+      const reason = `it cannot be mapped: ${(cause as Error).message}`;
+      throw new WeightsError({ file: info.file, tensor: info.name, reason }, { cause });
+    }
+  };
   const read = async (wanted: CheckpointTensor): Promise<Tensor> => {
     signal?.throwIfAborted();
     const { role, shape } = wanted;
     const name = isPrepared ? preparedName(wanted) : wanted.name;
+    const info = weights.tensors.get(name)!;
+    const kind =
+      role !== "vector" && dtype === undefined ? weightDtypeOf(info) : dtypeFor(role, dtype ?? "f32");
+    const mapped = map(info, kind, shape);
+    if (mapped !== null) return mapped;
     if (role === "vector") return readVector(name, shape);
+    const tensor = kernels.allocate(kind, shape);
     const source = matrixSource(weights, name, role === "transposed" && !isPrepared);
-    const tensor = kernels.allocate(dtype === undefined ? source.dtype : dtypeFor(role, dtype), shape);
     await fillMatrix(kernels, tensor, source, signal);
     return tensor;
   };

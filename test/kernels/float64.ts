@@ -93,6 +93,7 @@ export function openFloat64(): Kernels {
       values: new Array(elementCount(shape)).fill(0),
       bytes: new Uint8Array(isQuantized(dtype) ? byteLength({ dtype, shape }) : 0),
     }),
+    map: () => null,
     async upload() {
       throw new Error("not needed here");
     },

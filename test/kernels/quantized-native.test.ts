@@ -337,7 +337,7 @@ function surface(): void {
     const addon = loadAddon();
     const engine = new addon.Engine(addon.instructionSets[0]!, 1, new Int32Array(64));
     const add = (bytes: number, dtype: number, rows: number, columns: number) =>
-      engine.add(new ArrayBuffer(bytes + 64), bytes, dtype, rows, columns);
+      engine.add(new ArrayBuffer(bytes + 64), bytes, dtype, rows, columns, true);
     for (const dtype of [-1, 7, 2 ** 31 - 1]) expect(() => add(64, dtype, 1, 64)).toThrow(/fit/);
     // int8 [3, 65]: 3 rows of 128 bytes, then 3 scales; int4 [3, 65]: 3 rows of 64, then 3 · 4 scales of 2 bytes.
     expect(() => add(3 * 128 + 12, 5, 3, 65)).not.toThrow();

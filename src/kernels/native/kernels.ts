@@ -29,6 +29,11 @@ export class NativeKernels implements Kernels {
     return this.#list.allocate(dtype, shape);
   }
 
+  map(dtype: Dtype, shape: readonly number[], file: string, offset: number): Tensor | null {
+    check.checkMap(dtype, shape, offset);
+    return this.#list.map(dtype, shape, file, offset);
+  }
+
   async upload(tensor: Tensor, fill: (bytes: Uint8Array) => void | Promise<void>): Promise<void> {
     const { view } = this.#list.own(tensor);
     this.#list.flush();

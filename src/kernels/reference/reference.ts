@@ -38,6 +38,7 @@ export function openReference(): Kernels {
       tensors.add(tensor);
       return tensor;
     },
+    map: (): null => null,
     async upload(tensor: Tensor, fill: (bytes: Uint8Array) => void | Promise<void>) {
       const data = dataOf(tensor);
       await fill(hostView("u8", data.buffer, data.byteOffset, data.byteLength) as Uint8Array);
