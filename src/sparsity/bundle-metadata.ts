@@ -7,8 +7,11 @@ import { type Policy, policySchema } from "./policy.ts";
 import { predictorKinds } from "./predictor.ts";
 import { predictorSources, type UnitKind } from "./selector.ts";
 
-/** 2: with the trade-off curve. 3: knows the model by the fingerprint of its weights. */
-export const bundleVersion = 3;
+/**
+ * 2: with the trade-off curve. 3: knows the model by the fingerprint of its weights. 4: says what kind of predictor
+ * it holds and what that learned.
+ */
+export const bundleVersion = 4;
 export const metadataKey = "dejavu-bundle";
 export const unitKinds: readonly UnitKind[] = ["heads", "neurons"];
 
@@ -34,12 +37,10 @@ export const metadataSchema = z.strictObject({
     heads: z.int().min(1),
     ffnDim: z.int().min(1),
   }),
-  predictor: z.enum(predictorKinds).default("per-layer"),
+  predictor: z.enum(predictorKinds),
   sources: z.strictObject({ heads: z.enum(predictorSources), neurons: z.enum(predictorSources) }),
   /** What the predictors learned of a unit. */
-  targets: z
-    .strictObject({ heads: z.enum(headTargets), neurons: z.literal("active") })
-    .default({ heads: "norm", neurons: "active" }),
+  targets: z.strictObject({ heads: z.enum(headTargets), neurons: z.literal("active") }),
   /** What runs when nothing else is asked for: one point of the curve, where there is one. */
   policy: policySchema,
   /** The points between dense and the sparsest policy tried, dense end first; empty where recall decided. */

@@ -22,7 +22,7 @@ describe("prepare", () => {
     expect(prepared.code, prepared.stderr).toBe(0);
     const document = prepared.json();
     const file = join(place.model, "dejavu-bundle.safetensors");
-    expect(document).toMatchObject({ version: 3, file, provenance: { rows: expect.any(Number) } });
+    expect(document).toMatchObject({ version: 4, file, provenance: { rows: expect.any(Number) } });
     expect(document.provenance.options).toMatchObject({ rank: 8, epochs: 1, source: "mlp-input" });
     expect(existsSync(file)).toBe(true);
   });

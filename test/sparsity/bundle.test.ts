@@ -75,7 +75,7 @@ describe("a sound bundle", () => {
 
 /** What is done to a bundle, and what the message must say. */
 const refusals: [string, (parts: BundleParts) => void, RegExp][] = [
-  ["another version", ({ metadata }) => Object.assign(metadata, { version: 1 }), /version 1.*reads 3/],
+  ["another version", ({ metadata }) => Object.assign(metadata, { version: 1 }), /version 1.*reads 4/],
   ["no version", ({ metadata }) => Object.assign(metadata, { version: undefined }), /version undefined/],
   ...Object.entries({
     fingerprint: "f".repeat(64),
