@@ -19,8 +19,10 @@
       "sources": [
         "native/addon.cc",
         "native/cache-ops.cc",
+        "native/gemm.cc",
         "native/group.cc",
         "native/isa/cpu.cc",
+        "native/map.cc",
         "native/matrix-ops.cc",
         "native/pool.cc",
         "native/probe.cc",
@@ -34,7 +36,7 @@
       "xcode_settings": {"GCC_ENABLE_CPP_EXCEPTIONS": "YES"},
       "dependencies": ["portable"],
       "conditions": [
-        ["target_arch=='x64'", {"dependencies": ["avx2", "avx512", "avx512vnni"]}],
+        ["target_arch=='x64'", {"dependencies": ["avx2", "avx512", "avx512vnni", "amx"]}],
         ["target_arch=='arm64'", {"dependencies": ["neon"]}],
       ],
     },
@@ -70,7 +72,7 @@
         {
           "target_name": "avx512vnni",
           "type": "static_library",
-          "sources": ["native/isa/avx512vnni.cc"],
+          "sources": ["native/isa/avx512bf16.cc", "native/isa/avx512vnni.cc"],
           "cflags": [
             "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni", "-mavx512bf16",
             "-mavx2", "-mfma", "-mf16c", "-Wno-uninitialized", "-Wno-maybe-uninitialized",
@@ -79,6 +81,22 @@
             "OTHER_CFLAGS": [
               "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni", "-mavx512bf16",
               "-mavx2", "-mfma", "-mf16c",
+            ],
+          },
+        },
+        {
+          "target_name": "amx",
+          "type": "static_library",
+          "sources": ["native/isa/amx.cc"],
+          "cflags": [
+            "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512bf16", "-mavx2", "-mfma", "-mf16c",
+            "-mamx-tile", "-mamx-bf16",
+            "-Wno-uninitialized", "-Wno-maybe-uninitialized",
+          ],
+          "xcode_settings": {
+            "OTHER_CFLAGS": [
+              "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512bf16", "-mavx2", "-mfma", "-mf16c",
+              "-mamx-tile", "-mamx-bf16",
             ],
           },
         },

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "isa/cpu.h"
+#include "map.h"
 #include "probe.h"
 #include "queue.h"
 
@@ -20,7 +21,7 @@ using dejavu::Matrix;
 using dejavu::Queue;
 
 /** Raised with every change of this surface or of the command list; the other side refuses any other number. */
-constexpr int surfaceVersion = 4;
+constexpr int surfaceVersion = 6;
 constexpr size_t alignment = 64;
 
 /** Big pages save address look-ups when rows are gathered; where they are not to be had nothing changes. */
@@ -79,7 +80,7 @@ class Engine : public Napi::ObjectWrap<Engine> {
     return *queue_;
   }
 
-  /** add(buffer, bytes, dtype, rows, columns) → id; writes the aligned offset into word 0 of the command list. */
+  /** add(buffer, bytes, dtype, rows, columns, isOurs) → id; writes the aligned offset into word 0 of the command list. */
   Napi::Value add(const Napi::CallbackInfo& info) {
     Queue& queue = this->queue(info);
     Napi::ArrayBuffer buffer = info[0].As<Napi::ArrayBuffer>();
@@ -88,13 +89,13 @@ class Engine : public Napi::ObjectWrap<Engine> {
                   info[3].As<Napi::Number>().Int64Value(), info[4].As<Napi::Number>().Int64Value()};
     constexpr int64_t largest = int64_t{1} << 31;  // of either extent, so that no product of theirs overflows
     uint8_t* data = static_cast<uint8_t*>(buffer.Data());
+    size_t offset = -reinterpret_cast<uintptr_t>(data) % alignment;
     if (matrix.dtype < Dtype::f32 || matrix.dtype > Dtype::int4 || matrix.rows < 0 || matrix.columns < 0 ||
-        matrix.rows >= largest || matrix.columns >= largest || buffer.ByteLength() < bytes + alignment ||
+        matrix.rows >= largest || matrix.columns >= largest || buffer.ByteLength() < bytes + offset ||
         static_cast<size_t>(dejavu::layoutOf(matrix.dtype, matrix.rows, matrix.columns).bytes) != bytes)
       throw Napi::Error::New(info.Env(), "a tensor does not fit its memory");
-    size_t offset = -reinterpret_cast<uintptr_t>(data) % alignment;
     matrix.data = data + offset;
-    preferHugePages(data + offset, bytes);
+    if (info[5].As<Napi::Boolean>()) preferHugePages(data + offset, bytes);
     int32_t id = queue.add(matrix);
     if (buffers_.size() <= static_cast<size_t>(id)) buffers_.resize(static_cast<size_t>(id) + 1);
     buffers_[static_cast<size_t>(id)] = Napi::Persistent(buffer.As<Napi::Object>());
@@ -153,6 +154,28 @@ class Engine : public Napi::ObjectWrap<Engine> {
   std::vector<Napi::ObjectReference> buffers_;  // by tensor id: they keep the memory alive
 };
 
+/** mapFile(path, offset, bytes) → an ArrayBuffer of that part of the file. */
+Napi::Value mapFile(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  std::string path = info[0].As<Napi::String>();
+  uint64_t offset = static_cast<uint64_t>(info[1].As<Napi::Number>().Int64Value());
+  size_t bytes = static_cast<size_t>(info[2].As<Napi::Number>().Int64Value());
+  try {
+    auto part = std::make_unique<dejavu::FilePart>(dejavu::mapFile(path, offset, bytes));
+    auto unmap = [](Napi::Env, void*, dejavu::FilePart* mapped) {
+      dejavu::unmapFile(*mapped);
+      delete mapped;
+    };
+    Napi::ArrayBuffer buffer = Napi::ArrayBuffer::New(env, part->data, bytes, unmap, part.get());
+    part.release();
+    return buffer;
+  } catch (const Napi::Error&) {
+    throw;
+  } catch (const std::exception& error) {
+    throw Napi::Error::New(env, "map: " + path + ": " + error.what());
+  }
+}
+
 Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   Napi::Array sets = Napi::Array::New(env);
   uint32_t count = 0;
@@ -161,6 +184,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("surfaceVersion", Napi::Number::New(env, surfaceVersion));
   exports.Set("instructionSets", sets);
   exports.Set("Engine", Engine::define(env));
+  if (dejavu::canMapFiles()) exports.Set("mapFile", Napi::Function::New<mapFile>(env, "mapFile"));
   return exports;
 }
 

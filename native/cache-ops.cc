@@ -38,27 +38,35 @@ Places Queue::places(Words& words, int64_t rows) const {
   return {sequences.integers(), positions.integers(), pages.integers(), pages.rows, pages.columns, pageRows};
 }
 
+/** Keys or values: floats or halves. */
+const Matrix& Queue::cache(int32_t id) const {
+  const Matrix& found = weights(id);
+  need(found.dtype == Dtype::f32 || found.dtype == Dtype::f16, "a cache must be f32 or f16");
+  return found;
+}
+
 void Queue::storeRows(Words& words) {
-  const Matrix& cache = tensor(words.next(), Dtype::f32);
+  const Matrix& cache = this->cache(words.next());
   const Matrix& x = tensor(words.next(), Dtype::f32);
   int64_t rows = words.count();
   Places places = this->places(words, rows);
   need(cache.columns == x.columns && x.rows >= rows, "storeRows: the shapes do not match");
   for (int64_t r = 0; r < rows; r++)
     checkPages(places, places.sequences[r], places.positions[r], places.positions[r], cache.rows);
+  pool_.reserve(static_cast<size_t>(multiple(x.columns, groupColumns)));
   for (int64_t r = 0; r < rows; r++) {
     int64_t page = places.pages[places.sequences[r] * places.maxPages + places.positions[r] / places.pageRows];
     int64_t row = page * places.pageRows + places.positions[r] % places.pageRows;
-    std::memmove(cache.floats() + row * x.columns, x.floats() + r * x.columns,
-                 static_cast<size_t>(x.columns) * sizeof(float));
+    ConvertJob job{rowsFrom(cache, row), rowsFrom(x, r), static_cast<WeightType>(weightIndex(cache.dtype)), WeightType::f32, 1, x.columns, 1};
+    pool_.runHere(table_.convert, &job, 0);
   }
 }
 
 void Queue::attention(Words& words) {
   const Matrix& out = tensor(words.next(), Dtype::f32);
   const Matrix& q = tensor(words.next(), Dtype::f32);
-  const Matrix& keys = tensor(words.next(), Dtype::f32);
-  const Matrix& values = tensor(words.next(), Dtype::f32);
+  const Matrix& keys = cache(words.next());
+  const Matrix& values = cache(words.next());
   int64_t headDim = words.count();
   int64_t rows = words.count();
   Places places = this->places(words, rows);
@@ -68,7 +76,8 @@ void Queue::attention(Words& words) {
   need(out.columns == q.columns && values.columns == keys.columns, "attention: the shapes do not match");
   need(out.rows >= rows && q.rows >= rows, "attention: too many rows");
   Units units = set(words, heads, 1, rows);
-  AttentionJob job{out.floats(), q.floats(), keys.floats(), values.floats(), units,
+  need(keys.dtype == values.dtype, "attention: keys and values differ in dtype");
+  AttentionJob job{out.floats(), q.floats(), keys.data, values.data, units,
                    places,       heads,      kvHeads,       headDim,         rows};
 
   int64_t most = checkUnits(units, rows), longest = 0, seen = 0;
@@ -82,12 +91,13 @@ void Queue::attention(Words& words) {
   }
   if (rows == 0 || most == 0) return;
   pool_.reserve(static_cast<size_t>(headDim + longest));
-  submit(table_.attention, job, rows * heads, most * seen * headDim * 8 < inlineBytes);
+  bool half = keys.dtype == Dtype::f16;
+  submit(table_.attention[half], job, rows * heads, most * seen * headDim * (half ? 4 : 8) < inlineBytes);
 }
 
 void Queue::recover(Words& words) {
-  const Matrix& keys = tensor(words.next(), Dtype::f32);
-  const Matrix& values = tensor(words.next(), Dtype::f32);
+  const Matrix& keys = cache(words.next());
+  const Matrix& values = cache(words.next());
   const Matrix& x = tensor(words.next(), Dtype::f32);
   const Matrix& keyWeight = weights(words.next());
   const float* keyBias = vector(words.next(), keys.columns);
@@ -105,6 +115,7 @@ void Queue::recover(Words& words) {
   int64_t heads = width / headDim;
   Units units = set(words, heads, 1, rows);
   need(values.columns == width && x.rows >= rows, "recover: the shapes do not match");
+  need(keys.dtype == values.dtype, "recover: keys and values differ in dtype");
   need(keyWeight.rows == width && keyWeight.columns == d, "recover: the keys' weights have the wrong shape");
   need(valueWeight.rows == width && valueWeight.columns == d, "recover: the values' weights have the wrong shape");
   need(keyWeight.dtype == valueWeight.dtype, "recover: the weights differ in dtype");
@@ -118,7 +129,7 @@ void Queue::recover(Words& words) {
 
   int64_t cacheRows = keys.rows < values.rows ? keys.rows : values.rows;
   int64_t most = planRecovery(units, places, filled.integers(), refresh, window, rows, cacheRows);
-  RecoverJob job{{keys.floats(), values.floats()},
+  RecoverJob job{{keys.data, values.data},
                  {keyWeight.weights(), valueWeight.weights()},
                  {keyBias, valueBias},
                  x.floats(),
@@ -134,8 +145,9 @@ void Queue::recover(Words& words) {
                  2};
   int64_t bytes = headDim * keyWeight.rowBytes();
   if (bytes < pieceBytes) job.parts = 1;
-  pool_.reserve(isQuantized(keyWeight.dtype) ? preparedScratch(d) : panelScratch);
-  Kernel kernel = table_.recover[weightIndex(keyWeight.dtype)];
+  size_t work = isQuantized(keyWeight.dtype) ? preparedScratch(d) : panelScratch;
+  pool_.reserve(static_cast<size_t>(recoverOutputs(headDim)) + work);
+  Kernel kernel = table_.recover[keys.dtype == Dtype::f16][weightIndex(keyWeight.dtype)];
   int64_t chunks = quotient(most, blockRows) * heads * job.parts;
   if (bytes * heads * most * 2 >= inlineBytes) pool_.run(kernel, &job, chunks);
   else

@@ -46,6 +46,7 @@ void Queue::product(Words& words) {
 
   int64_t most = checkUnits(units, rows) * perUnit;
   if (rows == 0 || most == 0) return;
+  if (gemm_.product(pool_, table_.gemm, job, weight.dtype)) return;
   bool tiles = (!units.indices || units.shared) && rows > 1;
   int64_t xRows = tiles ? (rows < blockRows ? rows : blockRows) : 1;
   job.chunkRows = pieceLength(most, weight.rowBytes() * xRows, 16, pool_.threads(), 6);
@@ -72,6 +73,7 @@ void Queue::accumulate(Words& words) {
 
   int64_t most = checkUnits(units, rows) * perUnit;
   if (rows == 0 || d == 0) return;
+  if (gemm_.accumulate(pool_, table_.gemm, job, weight.dtype)) return;
   bool tiles = (!units.indices || units.shared) && rows > 1;
   int64_t xRows = tiles ? (rows < chainRows ? rows : chainRows) : 1;
   // Long pieces of rows please the prefetcher, so each thread gets one piece of the columns where rows are alone.

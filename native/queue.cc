@@ -99,6 +99,7 @@ void Queue::execute(Opcode opcode, Words& words) {
       return;
     case Opcode::join: return join();
     case Opcode::convert: return convert(words);
+    case Opcode::screen: return screen(words);
   }
   need(false, "an unknown opcode in the command list");
 }

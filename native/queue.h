@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "gemm.h"
 #include "group.h"
 #include "kernels/table.h"
 #include "layout.h"
@@ -41,6 +42,7 @@ enum class Opcode : int32_t {
   fork,
   join,
   convert,
+  screen,
 };
 
 constexpr int phaseCount = 5;
@@ -86,6 +88,7 @@ class Queue {
   void execute(Opcode opcode, Words& words);
   const Matrix& tensor(int32_t id, Dtype dtype) const;
   const Matrix& weights(int32_t id) const;
+  const Matrix& cache(int32_t id) const;
   const float* vector(int32_t id, int64_t length) const;
   Units set(Words& words, int64_t units, int64_t perUnit, int64_t rows) const;
   Places places(Words& words, int64_t rows) const;
@@ -102,6 +105,7 @@ class Queue {
   void addRows(Words& words);
   void copyRows(Words& words);
   void convert(Words& words);
+  void screen(Words& words);
   void transpose(Words& words);
   void layerNorm(Words& words);
   void product(Words& words);
@@ -121,6 +125,7 @@ class Queue {
 
   const Table& table_;
   Pool pool_;
+  GemmPlanner gemm_;
   Group group_;
   std::vector<Matrix> tensors_;  // null data: the number is free
   std::vector<int32_t> freeIds_;

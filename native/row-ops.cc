@@ -7,13 +7,6 @@ namespace {
 /** Rows with less than this in all are done at once by the caller. */
 constexpr int64_t inlineRows = 64 << 10;
 
-Weights rowsFrom(const Matrix& matrix, int64_t row) {
-  Weights weights = matrix.weights();
-  weights.data += row * weights.stride;
-  if (weights.scales) weights.scales += row * weights.scaleStride;
-  return weights;
-}
-
 }  // namespace
 
 /** Cuts the rows into chunks of some size and runs them. */
@@ -184,6 +177,22 @@ void Queue::unite(Words& words) {
   checkUnits(job.from, job.rows);
   pool_.reserve(static_cast<size_t>(job.columns));
   pool_.runHere(table_.unite, &job, 0);
+}
+
+void Queue::screen(Words& words) {
+  const Matrix& out = tensor(words.next(), Dtype::f32);
+  const Matrix& scores = tensor(words.next(), Dtype::f32);
+  const Matrix& x = tensor(words.next(), Dtype::f32);
+  const Matrix& norms = tensor(words.next(), Dtype::f32);
+  int64_t k = words.count(), rows = words.count();
+  Units units = set(words, scores.columns, 1, rows);
+  need(units.indices && !units.shared && k > 0, "screen: needs a set of its own for each row, and a k above 0");
+  need(scores.rows >= rows && out.rows >= rows && x.rows >= rows, "screen: too many rows");
+  need(out.columns == scores.columns && norms.rows == 2 && norms.columns == scores.columns, "screen: the shapes do not match");
+  if (k > scores.columns) k = scores.columns;
+  ScreenJob job{out.floats(), scores.floats(), x.floats(), norms.floats(), units, scores.columns, x.columns, k};
+  pool_.reserve(static_cast<size_t>(k));
+  pool_.run(table_.screen, &job, rows);
 }
 
 void Queue::logSoftmax(Words& words) {

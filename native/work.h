@@ -20,6 +20,13 @@ inline size_t preparedScratch(int64_t columns) {
 
 inline int64_t quotient(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+inline Weights rowsFrom(const Matrix& matrix, int64_t row) {
+  Weights weights = matrix.weights();
+  weights.data += row * weights.stride;
+  if (weights.scales) weights.scales += row * weights.scaleStride;
+  return weights;
+}
+
 /** Throws unless every row's units are ascending and in range; returns the largest number of units. */
 inline int64_t checkUnits(const Units& set, int64_t rows) {
   if (!set.indices) return set.units;

@@ -5,7 +5,7 @@
  */
 import { type Chooser, createChooser } from "./choose.ts";
 import type { Engine } from "./load.ts";
-import { blockRows, feed } from "./models/feed.ts";
+import { blockRows, feed, promptRows } from "./models/feed.ts";
 import type { ModelState } from "./models/model.ts";
 import { type FinishReason, type RequestOptions, Sequence } from "./sequence.ts";
 import { denseSelector } from "./sparsity/dense.ts";
@@ -69,7 +69,7 @@ export class Batch {
     this.#options = { ...options, capacity, totalPositions };
     this.#state = engine.model.createState({
       capacity,
-      maxRows: blockRows,
+      maxRows: promptRows,
       sequences: maxSequences,
       totalPositions,
       attention: selector.attention,
@@ -131,8 +131,10 @@ export class Batch {
     const started = performance.now();
     const ids = Int32Array.from(running, ({ sequence }) => sequence.lastId);
     const slots = Int32Array.from(running, ({ slot }) => slot);
+    const sequences = running.map(({ sequence }) => sequence);
+    this.#chooser.announce(sequences);
     model.forward(this.#state, ids, this.#selector, "all", slots);
-    const next = await this.#chooser.choose(running.map(({ sequence }) => sequence));
+    const next = await this.#chooser.choose(sequences);
     await this.tally.add(kernels, running.length);
     this.decodeSeconds += (performance.now() - started) / 1000;
     for (const [row, entry] of running.entries()) this.#accept(entry, next[row]!, tokens);
@@ -151,6 +153,7 @@ export class Batch {
     const { model } = this.#engine;
     const { signal } = this.#options;
     const prompt = Int32Array.from(sequence.promptIds);
+    this.#chooser.announce([sequence]);
     await feed(model, this.#state, prompt, denseSelector, "last", { sequence: entry.slot, signal });
     const [id] = await this.#chooser.choose([sequence]);
     this.#accept(entry, id!, tokens);

@@ -6,6 +6,8 @@ import type { Sequence } from "./sequence.ts";
 export interface Chooser {
   /** Next id of each sequence; row r of the logits is the r-th sequence's. The array is reused. */
   choose(sequences: readonly Sequence[]): Promise<Int32Array>;
+  /** Tells the state how many logits these sequences will need. Call it before each forward whose logits they choose from. */
+  announce(sequences: readonly Sequence[]): void;
   dispose(): void;
 }
 
@@ -15,6 +17,11 @@ export function createChooser({ kernels, model }: Engine, state: ModelState): Ch
   const ids = new Int32Array(state.maxRows);
   let logits: Float32Array | null = null;
   return {
+    announce(sequences) {
+      let needed = 1;
+      for (const { sampler } of sequences) needed = Math.max(needed, sampler.needed);
+      state.neededLogits = needed;
+    },
     async choose(sequences) {
       const rows = sequences.length;
       if (sequences.some(({ sampler }) => sampler.isArgmax)) {

@@ -1,7 +1,7 @@
 /** The life of a token: encode → prefill → [decode → sample → emit]*, and nothing else. */
 import { createChooser } from "./choose.ts";
 import type { Engine } from "./load.ts";
-import { blockRows, feed } from "./models/feed.ts";
+import { feed, promptRows } from "./models/feed.ts";
 import { type FinishReason, type GeneratedToken, type RequestOptions, Sequence } from "./sequence.ts";
 import { denseSelector } from "./sparsity/dense.ts";
 import type { Selector } from "./sparsity/selector.ts";
@@ -43,7 +43,8 @@ export async function* generate(
   const sequence = new Sequence(engine, options);
   const { promptIds } = sequence;
   const { capacity } = sequence;
-  const state = model.createState({ capacity, maxRows: blockRows, attention: selector.attention });
+  const maxRows = Math.min(promptRows, promptIds.length);
+  const state = model.createState({ capacity, maxRows, attention: selector.attention });
   const chooser = createChooser(engine, state);
   const tally = new Tally(state.sets);
   const breathe = createBreather(signal);
@@ -52,6 +53,7 @@ export async function* generate(
   let decodeSeconds = 0;
   try {
     let started = performance.now();
+    chooser.announce(rows);
     await feed(model, state, Int32Array.from(promptIds), denseSelector, "last", { signal });
     let [id] = await chooser.choose(rows);
     const prefillSeconds = (performance.now() - started) / 1000;

@@ -20,6 +20,7 @@ export type { Kernels } from "./kernels/contract.ts";
 export { type Backend, backends } from "./kernels/open.ts";
 export { bundledModel, type Engine, type LoadOptions, load, type SelectorOptions } from "./load.ts";
 export type { Model, ModelShape, ModelState } from "./models/model.ts";
+export { type Quantized, type QuantizeOptions, quantize } from "./quantize.ts";
 export type { FinishReason, GeneratedToken, RequestOptions } from "./sequence.ts";
 export type { BundleMetadata } from "./sparsity/bundle.ts";
 export {
@@ -30,6 +31,7 @@ export {
   selectorKinds,
 } from "./sparsity/selector.ts";
 export { Tally } from "./sparsity/tally.ts";
+export type { WeightDtype } from "./tensor/dtype.ts";
 export type { Tokenizer } from "./text/tokenizer.ts";
 export { prepare } from "./train/prepare.ts";
 export type { PrepareOptions, PrepareStage } from "./train/prepare-options.ts";

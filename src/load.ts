@@ -1,13 +1,12 @@
 /** Folder on disk → an engine: tokenizer, model, kernels, selectors. The only place where the parts are wired together. */
 import { existsSync } from "node:fs";
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Kernels } from "./kernels/contract.ts";
 import { type OpenKernelsOptions, openKernels } from "./kernels/open.ts";
+import { checkPreparation, readConfig } from "./models/architectures.ts";
 import { blockRows } from "./models/feed.ts";
 import type { Model } from "./models/model.ts";
-import { loadOpt } from "./models/opt.ts";
 import { createRng } from "./sampling/rng.ts";
 import { type Bundle, type BundleModel, bundleFileName, loadBundle } from "./sparsity/bundle.ts";
 import { choosePolicy, type PolicyOptions } from "./sparsity/choose-policy.ts";
@@ -22,8 +21,9 @@ import {
   type SelectorKind,
   type Source,
 } from "./sparsity/selector.ts";
+import { isQuantized, type WeightDtype } from "./tensor/dtype.ts";
 import { openTokenizer, type Tokenizer } from "./text/tokenizer.ts";
-import { BundleError, ConfigError, UsageError } from "./util/errors.ts";
+import { BundleError, UsageError } from "./util/errors.ts";
 import { openWeights } from "./weights/index.ts";
 
 /** The model that comes with the package. */
@@ -32,6 +32,15 @@ export const bundledModel = fileURLToPath(new URL("../models/stories-4m", import
 export interface LoadOptions extends OpenKernelsOptions {
   /** The bundle's file; default: `dejavu-bundle.safetensors` in the model's folder. */
   bundle?: string | undefined;
+  /** Format of all weight matrices in memory (of int4, tables stay in int8); default: as they are stored. */
+  dtype?: WeightDtype | undefined;
+  /**
+   * Whether weights that `quantize` wrote are used where they are in the file, which must then stay as it is; default
+   * true. False reads them first, into memory of their own.
+   */
+  isMapped?: boolean | undefined;
+  /** Ends the loading. */
+  signal?: AbortSignal | undefined;
   onProgress?: ((done: number, total: number) => void) | undefined;
 }
 
@@ -48,7 +57,7 @@ export interface Engine {
   readonly tokenizer: Tokenizer;
   readonly kernels: Kernels;
   readonly bundleFile: string;
-  /** What a bundle must state to be accepted; its hash is computed on first use. */
+  /** What a bundle must state to be accepted. */
   identity(): Promise<BundleModel>;
   /**
    * The bundle, loaded on first use.
@@ -59,32 +68,6 @@ export interface Engine {
   selector(kind: SelectorKind, options?: SelectorOptions): Promise<Selector>;
   dispose(): void;
   [Symbol.dispose](): void;
-}
-
-const loaders: Readonly<Record<string, typeof loadOpt>> = { opt: loadOpt };
-
-async function readConfig(file: string): Promise<unknown> {
-  let text: string;
-  try {
-    text = await readFile(file, "utf8");
-  } catch (cause) {
-    throw new ConfigError(`${file}: cannot be read: a model folder needs a config.json`, { cause });
-  }
-  try {
-    return JSON.parse(text);
-  } catch (cause) {
-    throw new ConfigError(`${file}: not JSON: ${(cause as Error).message}`, { cause });
-  }
-}
-
-function loaderFor(config: unknown, file: string): typeof loadOpt {
-  const type = (config as { model_type?: unknown } | null)?.model_type;
-  const loader = typeof type === "string" && Object.hasOwn(loaders, type) ? loaders[type] : undefined;
-  if (loader === undefined)
-    throw new ConfigError(
-      `${file}: model_type ${JSON.stringify(type)} is not supported; supported: ${Object.keys(loaders).join(", ")}`,
-    );
-  return loader;
 }
 
 async function scorerFor(
@@ -122,12 +105,10 @@ async function checkSource(engine: Engine, wanted: Source): Promise<void> {
 
 /**
  * Opens a model folder in Hugging Face's layout: config.json, safetensors weights, tokenizer files.
- * @throws ConfigError, WeightsError, TokenizerError naming the file and what is wrong with it
+ * @throws ConfigError, WeightsError, TokenizerError naming the file and what is wrong with it; the signal's reason
  */
 export async function load(folder: string = bundledModel, options: LoadOptions = {}): Promise<Engine> {
-  const configFile = join(folder, "config.json");
-  const config = await readConfig(configFile);
-  const loader = loaderFor(config, configFile);
+  const config = await readConfig(join(folder, "config.json"));
   const tokenizer = await openTokenizer(folder);
   const weights = await openWeights(folder);
   const kernels = await openKernels(options).catch(async (error: unknown) => {
@@ -136,7 +117,10 @@ export async function load(folder: string = bundledModel, options: LoadOptions =
   });
   let model: Model;
   try {
-    model = await loader(kernels, weights, config, configFile, options.onProgress);
+    checkPreparation(config, weights);
+    const { dtype, isMapped, onProgress: onTensor, signal } = options;
+    const { architecture, json, file } = config;
+    model = await architecture.load(kernels, weights, json, file, { dtype, isMapped, onTensor, signal });
   } catch (error) {
     kernels.dispose();
     throw error;
@@ -154,7 +138,8 @@ function createEngine(folder: string, bundleFile: string, model: Model, tokenize
     const weights = await openWeights(folder);
     try {
       const { modelType, layers, hiddenSize, heads, ffnDim } = shape;
-      return { sha256: await weights.sha256(), modelType, layers, hiddenSize, heads, ffnDim };
+      const fingerprint = weights.prepared?.source ?? (await weights.fingerprint());
+      return { fingerprint, modelType, layers, hiddenSize, heads, ffnDim };
     } finally {
       await weights.close();
     }
@@ -164,7 +149,9 @@ function createEngine(folder: string, bundleFile: string, model: Model, tokenize
       throw new BundleError(
         `${bundleFile}: there is no bundle. Make one with: dejavu prepare ${folder} --text FILE`,
       );
-    return loadBundle(kernels, bundleFile, await engine.identity());
+    // To predictors eight bits cost nothing (decision 6), and they should not weigh more than what they save.
+    const dtype = isQuantized(model.dtype) ? "int8" : undefined;
+    return loadBundle(kernels, bundleFile, await engine.identity(), dtype);
   };
   const engine: Engine = {
     folder,

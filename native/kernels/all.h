@@ -6,6 +6,7 @@
 #include "product-quantized.h"
 #include "recover.h"
 #include "rows.h"
+#include "screen.h"
 #include "select.h"
 
 namespace dejavu::DEJAVU_ISA {
@@ -17,6 +18,10 @@ namespace {
   {overRows<kernel<float>>, overRows<kernel<Half>>, overRows<kernel<Brain>>,                  \
    overRows<kernel##Quantized<Codes8>>, overRows<kernel##Quantized<Codes4>>}
 
+#define FOR_CACHE(C)                                                          \
+  {recover<C, float>, recover<C, Half>, recover<C, Brain>, recoverQuantized<C, Codes8>, \
+   recoverQuantized<C, Codes4>}
+
 constexpr Table makeTable(const char* name) {
   return {
       name,
@@ -26,10 +31,11 @@ constexpr Table makeTable(const char* name) {
       FOR_WEIGHTS(accumulateTiles, accumulateTiles<int8_t>, accumulateTiles4),
       FOR_ROWS(embeddingRow),
       FOR_ROWS(addRow),
-      FOR_WEIGHTS(recover, recoverQuantized<Codes8>, recoverQuantized<Codes4>),
+      {FOR_CACHE(float), FOR_CACHE(Half)},
       {nullptr, nullptr, nullptr, prepare<Codes8>, prepare<Codes4>},
       convert,
-      attention,
+      screen,
+      {attention<float>, attention<Half>},
       overRows<transposeRow>,
       overRows<layerNormRow>,
       overRows<unitNormsRow>,

@@ -5,17 +5,17 @@
 namespace dejavu::DEJAVU_ISA {
 namespace {
 
-template <int W>
-inline void scoreStep(float* scores, const float* q, const float* keys, int64_t stride, int64_t headDim, int64_t t) {
-  const float* rows[W];
+template <int W, class C>
+inline void scoreStep(float* scores, const float* q, const C* keys, int64_t stride, int64_t headDim, int64_t t) {
+  const C* rows[W];
   for (int r = 0; r < W; r++) rows[r] = keys + (t + r) * stride;
   NoFetch none;
   dots<W>(scores + t, rows, q, headDim, none);
 }
 
-template <int W>
-inline void mixStep(float* total, const float* weights, const float* values, int64_t stride, int64_t headDim, int64_t t) {
-  const float* rows[W];
+template <int W, class C>
+inline void mixStep(float* total, const float* weights, const C* values, int64_t stride, int64_t headDim, int64_t t) {
+  const C* rows[W];
   for (int r = 0; r < W; r++) rows[r] = values + (t + r) * stride;
   NoFetch none;
   addScaled<W>(total, rows, weights + t, headDim, none);
@@ -30,6 +30,7 @@ inline void overPages(const Places& places, int64_t sequence, int64_t seen, Each
 }
 
 /** Scratch: the head's sum [headDim], then the scores of all positions seen. Where pages end changes no sum. */
+template <class C>
 void attention(const void* data, int64_t chunk, float* scratch) {
   const AttentionJob& job = *(const AttentionJob*)data;
   int64_t row = job.rows - 1 - chunk / job.heads;  // the last rows see most and go first
@@ -48,7 +49,7 @@ void attention(const void* data, int64_t chunk, float* scratch) {
   float* scores = scratch + dim;
 
   overPages(job.places, sequence, seen, [&](int64_t first, int64_t position, int64_t rows) {
-    const float* keys = job.keys + first * stride + shared;
+    const C* keys = (const C*)job.keys + first * stride + shared;
     int64_t t = 0;
     for (; t + V::wide <= rows; t += V::wide) scoreStep<V::wide>(scores + position, q, keys, stride, dim, t);
     for (; t < rows; t++) scoreStep<1>(scores + position, q, keys, stride, dim, t);
@@ -59,7 +60,7 @@ void attention(const void* data, int64_t chunk, float* scratch) {
 
   for (int64_t c = 0; c < dim; c++) total[c] = 0;
   overPages(job.places, sequence, seen, [&](int64_t first, int64_t position, int64_t rows) {
-    const float* values = job.values + first * stride + shared;
+    const C* values = (const C*)job.values + first * stride + shared;
     int64_t t = 0;
     for (; t + 8 <= rows; t += 8) mixStep<8>(total, scores + position, values, stride, dim, t);
     for (; t < rows; t++) mixStep<1>(total, scores + position, values, stride, dim, t);

@@ -74,6 +74,9 @@ inline uint16_t narrowToHalf(float v) {
   half = magnitude > infinityBits ? 0x7e00u : half;
   return (uint16_t)(sign | half);
 }
+inline void narrowElements(uint16_t* out, const float* from, int64_t columns) {
+  for (int64_t c = 0; c < columns; c++) out[c] = narrowToHalf(from[c]);
+}
 inline uint16_t narrowToBrain(float v) {
   uint32_t bits = bitsOf(v);
   uint32_t quiet = bits >> 16 | 0x40u, rounded = (bits + 0x7fffu + (bits >> 16 & 1)) >> 16;
@@ -95,16 +98,41 @@ inline void narrowTo8(uint8_t* codes, float* scale, const float* x, int64_t colu
   if (none) inverse = 0;
   for (int64_t i = 0; i < columns; i++) codes[i] = (uint8_t)nearest(x[i] * inverse, -127, 127);
 }
+/** The divisors of the largest value that are tried for a scale: `int4Divisors` of src/tensor/quantized.ts. */
+constexpr int tries = 8;
+constexpr float divisors[tries] = {-8, -7.5f, -7, -8.5f, -9, 8, 7.5f, 7};
+
+/** The scale of least squared error for a block of int4, the first of equals. The tries stand side by side in vectors. */
+inline Half scaleOf(const float* x) {
+  uint32_t most = largestBits(x, blockColumns);
+  int64_t at = 0;
+  while ((bitsOf(x[at]) & 0x7fffffffu) != most) at++;
+  Half halves[tries];
+  float scale[tries], error[tries] = {};
+  for (int t = 0; t < tries; t++) {
+    halves[t].bits = narrowToHalf(x[at] / divisors[t]);
+    if (halves[t].bits == 0x8000u) halves[t].bits = 0;
+    scale[t] = widenHalf((const uint8_t*)(halves + t));
+  }
+  for (int64_t i = 0; i < blockColumns; i++)
+    for (int t = 0; t < tries; t++) {
+      float code = scale[t] == 0 ? 0.0f : (float)nearest(x[i] / scale[t], -8, 7);
+      float difference = x[i] - code * scale[t];
+      error[t] += difference * difference;
+    }
+  int best = 0;
+  for (int t = 1; t < tries; t++)
+    if (error[t] < error[best]) best = t;
+  return halves[best];
+}
+
 inline void narrowTo4(uint8_t* codes, Half* scales, const float* x, int64_t columns) {
   for (int64_t c = 0; c < columns; c += groupColumns) {
     uint8_t code[groupColumns];
     for (int64_t b = 0; b < groupColumns; b += blockColumns) {
       const float* from = x + c + b;
-      uint32_t most = largestBits(from, blockColumns);
-      int64_t at = 0;
-      while ((bitsOf(from[at]) & 0x7fffffffu) != most) at++;
       Half* scale = scales + (c + b) / blockColumns;
-      scale->bits = narrowToHalf(from[at] / -8.0f);
+      *scale = scaleOf(from);
       float divisor = widenHalf((const uint8_t*)scale);
       for (int64_t i = 0; i < blockColumns; i++)
         code[b + i] = (uint8_t)(divisor == 0 ? 8 : nearest(from[i] / divisor, -8, 7) + 8);

@@ -93,8 +93,8 @@ struct AccumulateJob {
 struct AttentionJob {
   float* out;           // [rows, heads * headDim]
   const float* q;       // [rows, heads * headDim]
-  const float* keys;    // [cacheRows, kvHeads * headDim]
-  const float* values;  // [cacheRows, kvHeads * headDim]
+  const void* keys;     // float or Half [cacheRows, kvHeads * headDim]
+  const void* values;   // the same
   Units set;
   Places places;
   int64_t heads, kvHeads, headDim, rows;
@@ -109,9 +109,14 @@ struct Span {
   int64_t from, to;
 };
 
+/** Types of the cache: float and Half. */
+constexpr int cacheTypes = 2;
+/** Floats of scratch that `recover` keeps for outputs on their way to a cache of halves. */
+constexpr int64_t recoverOutputs(int64_t headDim) { return (blockRows * headDim + 15) / 16 * 16; }
+
 /** Two products, of keys and of values, over the positions that each head misses. */
 struct RecoverJob {
-  float* cache[2];        // [cacheRows, heads * headDim]
+  void* cache[2];         // float or Half [cacheRows, heads * headDim]
   Weights weight[2];      // [heads * headDim, d]
   const float* bias[2];   // [heads * headDim] or null
   const float* x;         // [rows, d]: the inputs of the positions of the stretches
@@ -122,6 +127,15 @@ struct RecoverJob {
   Places places;
   int64_t heads, headDim, d, window;
   int64_t parts;  // 2: keys and values are different chunks, 1: they are not
+};
+
+struct ScreenJob {
+  float* out;           // [rows, words]
+  const float* scores;  // [rows, words]
+  const float* x;       // [rows, width]
+  const float* norms;   // [2, words]: of the approximate rows, and of what they lack
+  Units set;            // written
+  int64_t words, width, k;
 };
 
 /** Ops that treat one row of x at a time; what the other fields mean is said at each kernel. */
@@ -150,6 +164,8 @@ struct ConvertJob {
 
 using Kernel = void (*)(const void* job, int64_t chunk, float* scratch);
 
+struct Gemm;
+
 struct Table {
   const char* name;
   Kernel productRows[weightTypes];      // chunk = (row, weight rows): any set, one x row at a time
@@ -158,13 +174,15 @@ struct Table {
   Kernel accumulateTiles[weightTypes];  // chunk = (block of rows, columns): one set for all, or none
   Kernel embedding[weightTypes];
   Kernel addRows[weightTypes];
-  Kernel recover[weightTypes];  // chunk = (block of positions, head, keys or values)
+  Kernel recover[cacheTypes][weightTypes];  // chunk = (block of positions, head, keys or values)
   Kernel prepare[weightTypes];  // chunk = row of x; null where the weights are not quantized
   Kernel convert;               // chunk = rows
-  Kernel attention;             // chunk = (row, head)
+  Kernel screen;                // chunk = row
+  Kernel attention[cacheTypes];  // chunk = (row, head)
   Kernel transpose, layerNorm, unitNorms, selectTopK, selectThreshold, refine, logSoftmax, argmax;  // chunk = rows
   Kernel refineShared, unite;  // one chunk
   Kernel readSum;  // adds up `columns` floats of x from chunk * columns on: the read probe
+  const Gemm* gemm = nullptr;  // what multiplies many rows in bfloat16; null: the tiles above do
 };
 
 extern const Table portableTable, avx2Table, avx512Table, avx512vnniTable, neonTable;

@@ -90,11 +90,12 @@ const headHeader = [
 
 async function heads(bench: Workbench, found: Importances) {
   const count = bench.engine.model.shape.heads;
-  const { sha256 } = await bench.engine.identity();
+  const { fingerprint } = await bench.engine.identity();
   const rows: string[][] = [];
   const report = reporter(bench, "heads", [5 / 6, 4 / 6], rows);
   const { kernels } = bench.engine;
-  const norms = (layer: number) => loadRows(bench.folder, layer, "heads", count, "attention-input", sha256);
+  const norms = (layer: number) =>
+    loadRows(bench.folder, layer, "heads", count, "attention-input", fingerprint);
   const important = async (layer: number) =>
     joined(bench, await norms(layer), found, "heads", "importance", [layer]);
   await report("oracle: norm", null, fixed(bench, "oracle", oracleScorer));
@@ -117,10 +118,11 @@ async function heads(bench: Workbench, found: Importances) {
 /** Whether the gradient is needed, or the length of what a head adds says as much. */
 async function written(bench: Workbench) {
   const count = bench.engine.model.shape.heads;
-  const { sha256 } = await bench.engine.identity();
+  const { fingerprint } = await bench.engine.identity();
   const rows: string[][] = [];
   const report = reporter(bench, "heads", [5 / 6, 4 / 6], rows);
-  const norms = (layer: number) => loadRows(bench.folder, layer, "heads", count, "attention-input", sha256);
+  const norms = (layer: number) =>
+    loadRows(bench.folder, layer, "heads", count, "attention-input", fingerprint);
   await reportPerLayer(
     bench,
     report,

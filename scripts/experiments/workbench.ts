@@ -55,7 +55,7 @@ export async function openWorkbench(options: WorkbenchOptions): Promise<Workbenc
   const folder = await mkdtemp(join(tmpdir(), "dejavu-experiment-"));
   await capture(engine, { sources: [], documents }, folder, () => {});
   const observed = await observe(engine, documents, layers);
-  const { sha256 } = await engine.identity();
+  const { fingerprint } = await engine.identity();
   return {
     engine,
     layers,
@@ -65,7 +65,7 @@ export async function openWorkbench(options: WorkbenchOptions): Promise<Workbenc
     folder,
     async rows(layer, tap) {
       const source = tap.startsWith("residual") ? "mlp-input" : (tap as Source);
-      const base = await loadRows(folder, layer, "neurons", model.shape.ffnDim, source, sha256);
+      const base = await loadRows(folder, layer, "neurons", model.shape.ffnDim, source, fingerprint);
       if (tap === "residual-before-attention") return { ...base, inputs: observed.beforeAttention[layer]! };
       if (tap === "residual-before-mlp") return { ...base, inputs: observed.beforeMlp[layer]! };
       return base;

@@ -20,6 +20,7 @@ export interface CommandSpec<Flags extends CommonFlags = CommonFlags> {
   readonly details?: string;
   /** Arguments of `dejavu`, and what they do. */
   readonly examples: readonly (readonly [string, string])[];
+  /** Of its own; one that has the name of a common option stands in its place. */
   readonly options: readonly Option[];
   run(context: Context, flags: Flags): Promise<void>;
 }
@@ -41,7 +42,9 @@ export function addCommand(program: Command, io: Io, spec: CommandSpec): void {
       ),
     )
     .addHelpText("after", examplesText(spec.examples));
-  for (const option of [...spec.options, ...commonOptions]) command.addOption(option);
+  const taken = new Set(spec.options.map(({ long }) => long));
+  const common = commonOptions.filter(({ long }) => !taken.has(long));
+  for (const option of [...spec.options, ...common]) command.addOption(option);
   command.action(async (folder: string, flags: CommonFlags) => {
     const output = new Output(io, flags);
     try {

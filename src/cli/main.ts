@@ -9,6 +9,7 @@ import { evalCommand } from "./commands/eval.ts";
 import { generateCommand } from "./commands/generate.ts";
 import { infoCommand } from "./commands/info.ts";
 import { prepareCommand } from "./commands/prepare.ts";
+import { quantizeCommand } from "./commands/quantize.ts";
 import { studyCommand } from "./commands/study.ts";
 import { report } from "./errors.ts";
 import type { Io } from "./io.ts";
@@ -18,6 +19,7 @@ export const commands: readonly CommandSpec[] = [
   demoCommand,
   generateCommand,
   prepareCommand,
+  quantizeCommand,
   evalCommand,
   studyCommand,
   benchCommand,

@@ -3,6 +3,7 @@ import { InvalidArgumentError, Option } from "commander";
 import { type Backend, backends } from "../kernels/open.ts";
 import { type AttentionMode, attentionModes } from "../sparsity/policy.ts";
 import { type SelectorKind, type Source, selectorKinds, sources } from "../sparsity/selector.ts";
+import { type WeightDtype, weightDtypes } from "../tensor/dtype.ts";
 
 const decimalPattern = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
 
@@ -21,6 +22,12 @@ export function integer(least: number, most = Number.MAX_SAFE_INTEGER): (text: s
     return value;
   };
 }
+
+/** A parser of integers of at least `least`, separated by commas. */
+export const integers =
+  (least: number) =>
+  (text: string): number[] =>
+    text.split(",").map(integer(least));
 
 /** A parser of numbers from `least` to `most`. */
 export function decimal(least: number, most = Number.MAX_VALUE): (text: string) => number {
@@ -62,6 +69,7 @@ export interface CommonFlags {
   readonly backend?: Backend;
   readonly threads?: number;
   readonly bundle?: string;
+  readonly dtype?: WeightDtype;
   readonly json?: boolean;
   readonly quiet?: boolean;
 }
@@ -77,6 +85,9 @@ export const commonOptions: readonly Option[] = [
   new Option(
     "--bundle <file>",
     "file of predictors (default: dejavu-bundle.safetensors in the model folder)",
+  ),
+  new Option("--dtype <format>", "format of the weights in memory (default: as they are stored)").choices(
+    weightDtypes,
   ),
   new Option("--json", "print one JSON document on stdout, everything else on stderr"),
   new Option("--quiet", "no progress and no remarks on stderr"),

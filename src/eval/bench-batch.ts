@@ -25,7 +25,7 @@ export interface BatchBench {
 
 export interface BatchBenchOptions {
   /** Prompts, taken in turn by the sequences. */
-  readonly prompts: readonly string[];
+  readonly prompts: readonly (string | readonly number[])[];
   readonly sequences: number;
   /** Tokens of each sequence in a round. */
   readonly tokens: number;

@@ -19,11 +19,14 @@ export interface Contestant {
 }
 
 export interface BenchOptions {
-  readonly prompt: string;
+  /** Text, or ids. */
+  readonly prompt: string | readonly number[];
   /** Tokens that each contestant generates in each round. */
   readonly tokens: number;
   /** Rounds counted; one more comes before them to warm up. */
   readonly rounds: number;
+  /** Measures the memory's read rate in GB/s, in every round: the roof drifts with the machine. */
+  readonly probe?: (() => number) | undefined;
   readonly onRound?: ((done: number, total: number) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
 }
@@ -34,6 +37,8 @@ export interface Side {
   readonly bytesPerToken: number;
   /** bytesPerToken · median tokens per second, in 10⁹. */
   readonly gigabytesPerSecond: number;
+  /** Read rate over the probe's, round by round; null without a probe. */
+  readonly shareOfProbe: Spread | null;
   /** Seconds per token, from a round of its own that is not timed otherwise. */
   readonly phases: Readonly<Record<Phase, number>>;
 }
@@ -48,6 +53,8 @@ export interface SparseSide extends Side {
 export interface Bench {
   readonly tokens: number;
   readonly rounds: number;
+  /** GB/s; null without a probe. */
+  readonly probe: Spread | null;
   readonly dense: Side;
   readonly sparse: SparseSide;
   /** Sparse over dense, taken round by round. */
@@ -80,14 +87,22 @@ export interface Lap {
   readonly result: GenerateResult;
 }
 
-/** Lets all contestants decode in every round, in an order that is reversed from round to round. */
-export async function interleave(contestants: readonly Contestant[], options: BenchOptions): Promise<Lap[]> {
+/**
+ * Lets all contestants decode in every round, in an order that is reversed from round to round.
+ * @param probed receives the probe's figure of each round
+ */
+export async function interleave(
+  contestants: readonly Contestant[],
+  options: BenchOptions,
+  probed: number[] = [],
+): Promise<Lap[]> {
   const laps = contestants.map(() => ({
     tokensPerSecond: [] as number[],
     result: null as GenerateResult | null,
   }));
   for (let round = 0; round <= options.rounds; round++) {
     const order = round % 2 === 0 ? [...contestants.keys()] : [...contestants.keys()].reverse();
+    if (round > 0 && options.probe) probed.push(options.probe());
     for (const c of order) {
       const contestant = contestants[c]!;
       const result = await generateText(contestant.engine, request(contestant, options));
@@ -125,7 +140,8 @@ export async function bench(engine: Engine, sparse: Selector, options: BenchOpti
     { engine, selector: denseSelector },
     { engine, selector: sparse },
   ];
-  const [denseLap, sparseLap] = (await interleave(contestants, options)) as [Lap, Lap];
+  const probed: number[] = [];
+  const [denseLap, sparseLap] = (await interleave(contestants, options, probed)) as [Lap, Lap];
   const side = async (contestant: Contestant, { tokensPerSecond, result }: Lap): Promise<Side> => {
     const speed = spread(tokensPerSecond);
     const { touched } = bytesPerToken(engine.model, contestant.selector, result.tally);
@@ -133,6 +149,13 @@ export async function bench(engine: Engine, sparse: Selector, options: BenchOpti
       tokensPerSecond: speed,
       bytesPerToken: touched,
       gigabytesPerSecond: (touched * speed.median) / 1e9,
+      shareOfProbe:
+        probed.length > 0
+          ? pairedRatio(
+              tokensPerSecond.map((rate) => (rate * touched) / 1e9),
+              probed,
+            )
+          : null,
       phases: await profile(contestant, options),
     };
   };
@@ -143,6 +166,7 @@ export async function bench(engine: Engine, sparse: Selector, options: BenchOpti
   return {
     tokens: options.tokens,
     rounds: options.rounds,
+    probe: probed.length > 0 ? spread(probed) : null,
     dense,
     sparse: {
       ...measured,

@@ -15,8 +15,8 @@ export interface BytesPerToken {
 }
 
 export function bytesPerToken(model: Model, selector: Selector, tally: Tally): BytesPerToken {
-  const { always, perHead, perRecovered, perNeuron, perActive } = model.weightBytes;
-  const { layers, heads, ffnDim } = model.shape;
+  const { always, perWord, screen, perHead, perRecovered, perNeuron, perActive } = model.weightBytes;
+  const { layers, heads, ffnDim, vocabSize } = model.shape;
   const { bytesPerToken: own } = selector;
   const mlpDense = layers * ffnDim * (perNeuron + perActive);
   const headsDense = layers * heads * (perHead + perRecovered);
@@ -26,9 +26,12 @@ export function bytesPerToken(model: Model, selector: Selector, tally: Tally): B
     mlpTouched += tally.mean("neurons", layer) * perNeuron + tally.mean("active", layer) * perActive;
     headsTouched += tally.mean("heads", layer) * perHead + tally.mean("recovered", layer) * perRecovered;
   }
+  const output = vocabSize * perWord;
+  const { share, words } = tally.screened;
+  const outputTouched = (1 - share) * output + share * (screen + words * perWord);
   return {
-    dense: always + mlpDense + headsDense,
-    touched: always + mlpTouched + headsTouched,
+    dense: always + output + mlpDense + headsDense,
+    touched: always + outputTouched + mlpTouched + headsTouched,
     predictor: own.neurons + own.heads,
     mlp: { dense: mlpDense, touched: mlpTouched },
   };

@@ -1,5 +1,5 @@
 /** The preconditions of every op, checked alike on all backends: a violation is a bug in the caller and throws before any work. */
-import type { Dtype } from "../tensor/dtype.ts";
+import { type Dtype, isWeightDtype } from "../tensor/dtype.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import type { ActiveSet, Placement, Recovery } from "./contract.ts";
 
@@ -7,17 +7,18 @@ function fail(op: string, what: string): never {
   throw new RangeError(`${op}: ${what}`);
 }
 
+/** What a matrix may be made of: one dtype, any that weights have, or either of the two that caches have. */
+type Kind = Dtype | "weight" | "cache";
+
+function isOfKind(dtype: Dtype, kind: Kind): boolean {
+  if (kind === "weight") return isWeightDtype(dtype);
+  if (kind === "cache") return dtype === "f32" || dtype === "f16";
+  return dtype === kind;
+}
+
 /** A matrix of at least `minRows` rows and exactly `columns` columns (−1: any) of one of the dtypes. */
-function matrix(
-  op: string,
-  name: string,
-  t: Tensor,
-  dtype: Dtype | "float",
-  minRows: number,
-  columns: number,
-): void {
-  const isFloat = t.dtype === "f32" || t.dtype === "f16" || t.dtype === "bf16";
-  if (dtype === "float" ? !isFloat : t.dtype !== dtype) fail(op, `${name} must be ${dtype}, is ${t.dtype}`);
+function matrix(op: string, name: string, t: Tensor, kind: Kind, minRows: number, columns: number): void {
+  if (!isOfKind(t.dtype, kind)) fail(op, `${name} must be ${kind}, is ${t.dtype}`);
   if (t.shape.length !== 2 || t.shape[0]! < minRows || (columns >= 0 && t.shape[1] !== columns))
     fail(op, `${name} must be [≥ ${minRows}, ${columns < 0 ? "any" : columns}], is [${t.shape.join(", ")}]`);
 }
@@ -53,10 +54,16 @@ function activeSet(op: string, set: ActiveSet | null, units: number, rows: numbe
   integer(op, "slot", set.slot, 0);
 }
 
+export function checkMap(dtype: Dtype, shape: readonly number[], offset: number): void {
+  for (const extent of shape) integer("map", "extent", extent, 0);
+  integer("map", "offset", offset, 0);
+  if (offset % 64 !== 0) fail("map", `the offset of ${dtype} must be a multiple of 64, is ${offset}`);
+}
+
 export function checkEmbedding(out: Tensor, table: Tensor, ids: Tensor, rows: number): void {
   integer("embedding", "rows", rows, 0);
   matrix("embedding", "out", out, "f32", rows, -1);
-  matrix("embedding", "table", table, "float", 1, out.shape[1]!);
+  matrix("embedding", "table", table, "weight", 1, out.shape[1]!);
   vector("embedding", "ids", ids, "i32", rows, true);
 }
 
@@ -70,7 +77,7 @@ export function checkAddRows(
   integer("addRows", "rows", rows, 0);
   integer("addRows", "offset", offset, 0);
   matrix("addRows", "out", out, "f32", rows, -1);
-  matrix("addRows", "table", table, "float", 1, out.shape[1]!);
+  matrix("addRows", "table", table, "weight", 1, out.shape[1]!);
   vector("addRows", "indices", indices, "i32", rows, true);
 }
 
@@ -84,7 +91,7 @@ function placed(op: string, placement: Placement, rows: number): void {
 export function checkStoreRows(cache: Tensor, x: Tensor, placement: Placement, rows: number): void {
   integer("storeRows", "rows", rows, 0);
   matrix("storeRows", "x", x, "f32", rows, -1);
-  matrix("storeRows", "cache", cache, "f32", 1, x.shape[1]!);
+  matrix("storeRows", "cache", cache, "cache", 1, x.shape[1]!);
   placed("storeRows", placement, rows);
 }
 
@@ -94,6 +101,34 @@ export function checkCopyRows(out: Tensor, outRow: number, x: Tensor, xRow: numb
   integer("copyRows", "xRow", xRow, 0);
   matrix("copyRows", "x", x, "f32", xRow + rows, -1);
   matrix("copyRows", "out", out, "f32", outRow + rows, x.shape[1]!);
+}
+
+export function checkConvert(out: Tensor, outRow: number, x: Tensor, xRow: number, rows: number): void {
+  integer("convert", "rows", rows, 0);
+  integer("convert", "outRow", outRow, 0);
+  integer("convert", "xRow", xRow, 0);
+  matrix("convert", "x", x, "weight", xRow + rows, -1);
+  matrix("convert", "out", out, "weight", outRow + rows, x.shape[1]!);
+  if (out === x) fail("convert", "out must be another tensor than x");
+}
+
+export function checkScreen(
+  set: ActiveSet,
+  out: Tensor,
+  scores: Tensor,
+  x: Tensor,
+  norms: Tensor,
+  k: number,
+  rows: number,
+): void {
+  integer("screen", "rows", rows, 0);
+  integer("screen", "k", k, 1);
+  if (set.shared) fail("screen", "a shared set has words for one row only");
+  activeSet("screen", set, scores.shape[1]!, rows);
+  matrix("screen", "scores", scores, "f32", rows, set.units);
+  matrix("screen", "out", out, "f32", rows, set.units);
+  matrix("screen", "x", x, "f32", rows, -1);
+  matrix("screen", "norms", norms, "f32", 2, set.units);
 }
 
 export function checkTranspose(out: Tensor, x: Tensor, rows: number): void {
@@ -130,7 +165,7 @@ export function checkProduct(
   integer("product", "outRow", outRow, 0);
   integer("product", "rowsPerUnit", rowsPerUnit, 1);
   matrix("product", "x", x, "f32", rows, -1);
-  matrix("product", "weight", weight, "float", 1, x.shape[1]!);
+  matrix("product", "weight", weight, "weight", 1, x.shape[1]!);
   matrix("product", "out", out, "f32", outRow + rows, weight.shape[0]!);
   vector("product", "bias", bias, "f32", weight.shape[0]!);
   activeSet("product", set, weight.shape[0]! / rowsPerUnit, rows);
@@ -148,7 +183,7 @@ export function checkAccumulate(
   integer("accumulate", "rows", rows, 0);
   integer("accumulate", "rowsPerUnit", rowsPerUnit, 1);
   matrix("accumulate", "out", out, "f32", rows, -1);
-  matrix("accumulate", "weight", weight, "float", 1, out.shape[1]!);
+  matrix("accumulate", "weight", weight, "weight", 1, out.shape[1]!);
   matrix("accumulate", "a", a, "f32", rows, weight.shape[0]!);
   vector("accumulate", "bias", bias, "f32", out.shape[1]!);
   activeSet("accumulate", set, weight.shape[0]! / rowsPerUnit, rows);
@@ -168,8 +203,8 @@ export function checkAttention(
   integer("attention", "headDim", headDim, 1);
   matrix("attention", "q", q, "f32", rows, -1);
   matrix("attention", "out", out, "f32", rows, q.shape[1]!);
-  matrix("attention", "keys", keys, "f32", 1, -1);
-  matrix("attention", "values", values, "f32", keys.shape[0]!, keys.shape[1]!);
+  matrix("attention", "keys", keys, "cache", 1, -1);
+  matrix("attention", "values", values, keys.dtype, keys.shape[0]!, keys.shape[1]!);
   placed("attention", placement, rows);
   const headCount = q.shape[1]! / headDim;
   const kvHeads = keys.shape[1]! / headDim;
@@ -199,9 +234,9 @@ export function checkRecover(
   integer(op, "headDim", headDim, 1);
   integer(op, "heads", width / headDim, 1);
   matrix(op, "x", x, "f32", rows, -1);
-  matrix(op, "keys", keys, "f32", 1, -1);
-  matrix(op, "values", values, "f32", keys.shape[0]!, width);
-  matrix(op, "keyWeight", keyWeight, "float", width, d);
+  matrix(op, "keys", keys, "cache", 1, -1);
+  matrix(op, "values", values, keys.dtype, keys.shape[0]!, width);
+  matrix(op, "keyWeight", keyWeight, "weight", width, d);
   matrix(op, "valueWeight", valueWeight, keyWeight.dtype, width, d);
   vector(op, "keyBias", keyBias, "f32", width);
   vector(op, "valueBias", valueBias, "f32", width);

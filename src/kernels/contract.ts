@@ -4,7 +4,9 @@
  * Guarantees that every backend gives, and that `test/kernels/conformance.case.ts` checks:
  * - Ops are void and ordered: each sees the results of those called before it. Only `read` waits.
  * - Sums are accumulated in float32 (or wider), whatever the weights' dtype.
- * - A row of a result does not depend on how many rows were computed with it, nor on the number of threads.
+ * - A row of a result does not depend on the number of threads, nor on how many rows were computed with it. With weights
+ *   in bf16, int8 or int4 the latter holds below 16 rows; 16 rows or more that share their units may be multiplied by a
+ *   matrix unit that rounds both factors to bfloat16 (relative 2^-7 of Σ |x · w| at most).
  *   With an active set that holds every unit, `product` and `accumulate` give the bits they give without one.
  * - Shapes are checked (`checks.ts`) before any work; a violation throws and changes nothing. What only the data can
  *   show (an id beyond the table, a set that is not ascending) may throw as late as the next wait; the ops called
@@ -14,6 +16,14 @@
  * Matrices that pair with units are stored by rows of the unit, so that a skipped unit is a row never read:
  * `product` reads weight rows [unit outputs], `accumulate` reads rows of the transposed second matrix.
  * `rows` is always the number of leading rows of the [maxRows, …] activations that the op works on.
+ *
+ * "Weight" below is a matrix of any `WeightDtype`. Where it is quantized (layout: tensor/quantized.ts), `embedding` and
+ * `addRows` take an element for code · scale, rounded to float32 once; `product` and `recover` round the other factor:
+ * each row of x, in blocks of 32 columns (the last may be short), to codes = round(x · i) and a scale s, with
+ * m = max |x| of the block, s = m / 127 and i = 127 / m in float32, rounded to nearest even; all zero where m is zero or
+ * so small that i is infinite. The sum is then Σ over blocks of (s · weight scale) · (dot product of the codes, exact).
+ * NaN or infinity anywhere in a row of x makes its outputs NaN. `accumulate` multiplies a[r, i] by the scale first, in
+ * float32; with int4 it may round that factor to bfloat16.
  */
 import type { Dtype, HostArray } from "../tensor/dtype.ts";
 import type { Tensor } from "../tensor/tensor.ts";
@@ -71,6 +81,12 @@ export interface Kernels {
 
   /** A zero-filled tensor, aligned to 64 bytes where that means something. */
   allocate(dtype: Dtype, shape: readonly number[]): Tensor;
+  /**
+   * A tensor whose bytes are those of `file` from `offset`, a multiple of 64, on: not read until they are used, and not
+   * copied. The file must not change while the tensor lives; what is written to the tensor stays in memory.
+   * Null on a backend or a system that cannot do it.
+   */
+  map(dtype: Dtype, shape: readonly number[], file: string, offset: number): Tensor | null;
   /** Hands `fill` the tensor's bytes (or a staging area for them) to write; the tensor holds them once it resolves. */
   upload(tensor: Tensor, fill: (bytes: Uint8Array) => void | Promise<void>): Promise<void>;
   /** Copies `values` to the tensor from element `offset` on, after all ops called before. */
@@ -82,14 +98,24 @@ export interface Kernels {
   /** Ends the threads and gives all memory back. */
   dispose(): void;
 
-  /** out[r, :] = table[ids[r], :]. out f32 [maxRows, d], table float [vocab, d], ids i32 [maxRows]. Ids out of range throw. */
+  /** out[r, :] = table[ids[r], :]. out f32 [maxRows, d], table weight [vocab, d], ids i32 [maxRows]. Ids out of range throw. */
   embedding(out: Tensor, table: Tensor, ids: Tensor, rows: number): void;
-  /** out[r, :] += table[indices[r] + offset, :]. out f32 [maxRows, d], table float [n, d], indices i32 [maxRows]. */
+  /** out[r, :] += table[indices[r] + offset, :]. out f32 [maxRows, d], table weight [n, d], indices i32 [maxRows]. */
   addRows(out: Tensor, table: Tensor, indices: Tensor, offset: number, rows: number): void;
-  /** cache[cache row of r, :] = x[r, :]. cache f32 [cacheRows, d], x f32 [maxRows, d]. */
+  /** cache[cache row of r, :] = x[r, :]. cache f32 or f16 [cacheRows, d], x f32 [maxRows, d]. */
   storeRows(cache: Tensor, x: Tensor, placement: Placement, rows: number): void;
   /** out[outRow + r, :] = x[xRow + r, :] for f32 matrices of equal width. */
   copyRows(out: Tensor, outRow: number, x: Tensor, xRow: number, rows: number): void;
+  /**
+   * out[outRow + r, :] = x[xRow + r, :] for weights of equal width, rounded to out's dtype. To f16 and bf16: to nearest even.
+   * To int8: scale = max |row| / 127, code = round(x · (127 / max)), in float32, to nearest even.
+   * To int4, per block of 32 columns: v is the value of largest magnitude, the first of equals. For each divisor of
+   * `int4Divisors` in turn, scale = v / divisor in float32, rounded to f16 (never −0); code = round(x / scale) + 8 within 0 … 15, 8
+   * where the scale is 0; error = Σ (x − (code − 8) · scale)², summed in float32 by ascending column, every operation
+   * rounded. The first divisor of the smallest error wins.
+   * Codes of NaN and infinity are unspecified, and so are those of a block of int4 beyond ± 400,000.
+   */
+  convert(out: Tensor, outRow: number, x: Tensor, xRow: number, rows: number): void;
   /** out[c, r] = x[r, c] for r < rows. x f32 [maxRows, cols], out f32 [≥ cols, rows exactly]. */
   transpose(out: Tensor, x: Tensor, rows: number): void;
 
@@ -105,7 +131,7 @@ export interface Kernels {
 
   /**
    * out[outRow + r, o] = activation(Σ_k x[r, k] · weight[o, k] + bias[o]) for every o of the selected units. NaN passes a ReLU as NaN.
-   * x f32 [maxRows, k], weight float [n, k], bias f32 [n], out f32 [≥ outRow + rows, n].
+   * x f32 [maxRows, k], weight [n, k], bias f32 [n], out f32 [≥ outRow + rows, n].
    * Unit u stands for the weight rows u·rowsPerUnit … (u+1)·rowsPerUnit − 1; `set` null means all.
    * Outputs of units outside the set are left as they are.
    */
@@ -123,7 +149,7 @@ export interface Kernels {
 
   /**
    * out[r, :] += bias + Σ_i a[r, i] · weight[i, :] over every i of the selected units, in ascending order of i.
-   * a f32 [maxRows, n], weight float [n, d] (the second matrix, transposed), bias f32 [d], out f32 [maxRows, d].
+   * a f32 [maxRows, n], weight [n, d] (the second matrix, transposed), bias f32 [d], out f32 [maxRows, d].
    */
   accumulate(
     out: Tensor,
@@ -137,8 +163,8 @@ export interface Kernels {
 
   /**
    * Causal attention over the cache: a row sees its own sequence's positions up to its own.
-   * q and out f32 [maxRows, heads · headDim]; keys, values f32 [cacheRows, kvHeads · headDim], where heads is a
-   * multiple of kvHeads. Only the selected heads' columns of out are written. Scores are scaled by headDim^−½.
+   * q and out f32 [maxRows, heads · headDim]; keys, values f32 or both f16 [cacheRows, kvHeads · headDim], where
+   * heads is a multiple of kvHeads. Only the selected heads' columns of out are written. Scores are scaled by headDim^−½.
    */
   attention(
     out: Tensor,
@@ -155,7 +181,7 @@ export interface Kernels {
    * Keeps x as the rows' inputs and brings the caches of the selected heads (null: all) up to date: for each row in
    * turn, keys and values of every position from `filled` to the row's own are computed from the kept inputs, exactly
    * as `product` would have at their time. A head that is filled beyond a row's position has nothing to catch up with
-   * there. x f32 [maxRows, d]; weights float [heads · headDim, d], biases f32.
+   * there. x f32 [maxRows, d]; weights of one dtype [heads · headDim, d], biases f32; caches as in `attention`.
    */
   recover(
     keys: Tensor,
@@ -178,6 +204,22 @@ export interface Kernels {
   selectTopK(set: ActiveSet, scores: Tensor, k: number, rows: number): void;
   /** Every unit with scores[r, u] > threshold, compared as the float64 number given; NaN is never selected. */
   selectThreshold(set: ActiveSet, scores: Tensor, threshold: number, rows: number): void;
+  /**
+   * Which words' logits can be among the k largest, when `scores` are their logits by a matrix in int8. set[r] = every word
+   * whose score plus bound is not below the k-th largest score minus bound, where bound = norms[1, word] · |x[r]| +
+   * norms[0, word] · (what rounding x[r] to codes may have taken from it) and some more for what float32 sums lose.
+   * out[r, :] = −∞, for the logits of the set to be written over. scores and out f32 [maxRows, words], x f32 [maxRows, k];
+   * norms f32 [2, words]: of the int8 matrix's rows, and of their difference from the exact ones.
+   */
+  screen(
+    set: ActiveSet,
+    out: Tensor,
+    scores: Tensor,
+    x: Tensor,
+    norms: Tensor,
+    k: number,
+    rows: number,
+  ): void;
   /** out = the units of `set` with values[r, u] > 0 : rows of the second matrix that a ReLU made superfluous are dropped.
    *  Of a shared set, units that are above zero in any row stay. */
   refine(out: ActiveSet, set: ActiveSet, values: Tensor, rows: number): void;

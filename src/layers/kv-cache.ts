@@ -4,12 +4,17 @@
  */
 import type { Kernels, Placement, Recovery } from "../kernels/contract.ts";
 import type { ActiveSets } from "../sparsity/active-set.ts";
-import type { Tensor } from "../tensor/tensor.ts";
+import { byteLength, type Tensor } from "../tensor/tensor.ts";
+
+export const cacheDtypes = ["f32", "f16"] as const;
+export type CacheDtype = (typeof cacheDtypes)[number];
 
 export interface CacheShape {
   readonly layers: number;
   /** heads · headDim of keys and values. */
   readonly kvWidth: number;
+  /** Of keys and values. */
+  readonly dtype: CacheDtype;
   readonly hiddenSize: number;
   readonly heads: number;
   /** Sequences at a time. */
@@ -27,8 +32,8 @@ export interface CacheShape {
 const sharedPageRows = 32;
 
 export class KvCache {
-  readonly keys: readonly Tensor[]; // [layers] of f32 [cacheRows, kvWidth]
-  readonly values: readonly Tensor[]; // [layers] of f32 [cacheRows, kvWidth]
+  readonly keys: readonly Tensor[]; // [layers] of [cacheRows, kvWidth]
+  readonly values: readonly Tensor[]; // [layers] of [cacheRows, kvWidth]
   readonly placement: Placement;
   /** Per layer, in `recover` mode; null where keys and values of all heads are always computed. */
   readonly recovery: readonly Recovery[] | null;
@@ -45,18 +50,18 @@ export class KvCache {
   readonly #owned: Tensor[] = [];
 
   constructor(kernels: Kernels, shape: CacheShape, sets: ActiveSets) {
-    const { layers, kvWidth, sequences, capacity, maxRows } = shape;
+    const { layers, kvWidth, dtype, sequences, capacity, maxRows } = shape;
     const pageRows = sequences === 1 ? capacity : Math.min(sharedPageRows, capacity);
     const maxPages = Math.ceil(capacity / pageRows);
     const total = shape.totalPositions ?? sequences * capacity;
     // The last page of a sequence may be almost empty, so each sequence but one gets a page on top of its share.
     const pageCount = Math.min(sequences * maxPages, Math.ceil(total / pageRows) + sequences - 1);
-    const make = (dtype: "f32" | "i32", ...extents: number[]): Tensor => {
-      const tensor = kernels.allocate(dtype, extents);
+    const make = (type: CacheDtype | "i32", ...extents: number[]): Tensor => {
+      const tensor = kernels.allocate(type, extents);
       this.#owned.push(tensor);
       return tensor;
     };
-    const cache = () => Array.from({ length: layers }, () => make("f32", pageCount * pageRows, kvWidth));
+    const cache = () => Array.from({ length: layers }, () => make(dtype, pageCount * pageRows, kvWidth));
     this.#kernels = kernels;
     this.#shape = shape;
     this.keys = cache();
@@ -130,7 +135,7 @@ export class KvCache {
 
   /** Bytes of keys, values and kept inputs. */
   get bytes(): number {
-    return this.#owned.reduce((sum, { shape }) => sum + 4 * shape.reduce((a, b) => a * b, 1), 0);
+    return this.#owned.reduce((sum, tensor) => sum + byteLength(tensor), 0);
   }
 
   free(): void {

@@ -5,6 +5,8 @@ import type { Model, ModelState } from "./model.ts";
 
 /** Rows of a block: enough for matrix products to run at full speed, few enough for scratch memory to stay small. */
 export const blockRows = 64;
+/** Rows of a block of a prompt, of which only the last needs logits: weights are unpacked once for all of them. */
+export const promptRows = 256;
 
 export interface FeedOptions {
   /** Which sequence of the state; default 0. */

@@ -1,7 +1,9 @@
 /** What the program asks of any decoder-only model, whatever its architecture. */
 import type { Kernels } from "../kernels/contract.ts";
+import type { CacheDtype } from "../layers/kv-cache.ts";
 import type { ActiveSets } from "../sparsity/active-set.ts";
 import type { AttentionPolicy, Selector } from "../sparsity/selector.ts";
+import type { WeightDtype } from "../tensor/dtype.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 
 /** The sizes that selectors, predictors and reports need; names as in Hugging Face's configs. */
@@ -18,8 +20,12 @@ export interface ModelShape {
 
 /** Bytes of weights by the unit that decides whether they are read. */
 export interface WeightBytes {
-  /** Read for every token, whatever is selected: norms, biases, embedding rows, output layer. */
+  /** Read for every token, whatever is selected: norms, biases, embedding rows. */
   readonly always: number;
+  /** One word's row of the output layer. */
+  readonly perWord: number;
+  /** The approximate output layer, read instead where words are screened; 0 where they are not. */
+  readonly screen: number;
   /** One head of one layer: its rows of Wq and of the transposed Wo. */
   readonly perHead: number;
   /** Its rows of Wk and Wv: read for every head in `dense-kv`, when it catches up in `recover`. */
@@ -36,6 +42,11 @@ export interface ModelState {
   readonly sets: ActiveSets;
   /** f32 [maxRows, vocab_size]: of all rows of the last forward, or of its last row in row 0. */
   readonly logits: Tensor;
+  /**
+   * How many of the largest logits the next forward owes exactly, where `logits` may be −∞ for words that cannot be
+   * among them; infinity: all. Set it before each forward; default infinity.
+   */
+  neededLogits: number;
   /** Bytes of the key/value cache, and of the inputs kept for recovery. */
   readonly cacheBytes: number;
   /** Number of tokens that a sequence has in the cache. */
@@ -54,6 +65,8 @@ export interface StateOptions {
   readonly sequences?: number | undefined;
   /** Positions of all sequences together; default: each may reach its capacity. */
   readonly totalPositions?: number | undefined;
+  /** Of keys and values. Default: f16 where the weights are quantized, and so rounded more coarsely; else f32. */
+  readonly cacheDtype?: CacheDtype | undefined;
   /** What the selectors to come say of skipped heads; default `dense-kv`. */
   readonly attention?: AttentionPolicy | undefined;
 }
@@ -66,7 +79,7 @@ export interface Model {
   readonly bytes: number;
   readonly weightBytes: WeightBytes;
   /** Element type of the large matrices. */
-  readonly dtype: string;
+  readonly dtype: WeightDtype;
   /** fc1 of a layer: float [ffn_dim, hidden_size] and f32 [ffn_dim]; predictors of its neurons start from it. */
   neuronRows(layer: number): { readonly weight: Tensor; readonly bias: Tensor | null };
   /** @throws RangeError when `capacity` exceeds max_position_embeddings. */

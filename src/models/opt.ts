@@ -4,103 +4,27 @@
  */
 import type { Kernels } from "../kernels/contract.ts";
 import { attend } from "../layers/attention.ts";
-import { Block, type BlockBuffers, type Linear, type Norm } from "../layers/block.ts";
-import { computeAll } from "../layers/compute-all.ts";
-import { KvCache } from "../layers/kv-cache.ts";
+import type { Linear, Norm } from "../layers/block.ts";
 import { feedForward } from "../layers/mlp.ts";
-import { ActiveSets } from "../sparsity/active-set.ts";
+import {
+  isWorthScreening,
+  makeScreen,
+  mostNeeded,
+  type Screen,
+  screenedLogits,
+} from "../layers/output-layer.ts";
 import type { Selector } from "../sparsity/selector.ts";
+import { isQuantized, type WeightDtype } from "../tensor/dtype.ts";
 import { byteLength, elementCount, type Tensor } from "../tensor/tensor.ts";
 import type { Weights } from "../weights/index.ts";
+import type { CheckpointTensors, ReadOptions } from "./checkpoint.ts";
 import type { Model, ModelShape, ModelState, StateOptions, WeightBytes } from "./model.ts";
 import { type OptConfig, parseOptConfig } from "./opt-config.ts";
-import { loadOptWeights, type OptWeights, positionOffset } from "./opt-weights.ts";
+import { OptState } from "./opt-state.ts";
+import { loadOptWeights, type OptWeights, openOptTensors, positionOffset } from "./opt-weights.ts";
 
 /** LayerNorm's epsilon is PyTorch's default; OPT's config does not state one. */
 const epsilon = 1e-5;
-
-/** Buffers and cache. Allocated once; a forward allocates nothing. */
-class OptState implements ModelState {
-  readonly maxRows: number;
-  readonly sets: ActiveSets;
-  readonly cache: KvCache;
-  readonly block: Block;
-  readonly ids: Tensor; // i32 [maxRows]
-  readonly embedded: Tensor; // f32 [maxRows, word_embed_proj_dim]
-  readonly final: Tensor; // f32 [maxRows, hidden_size]
-  readonly last: Tensor; // f32 [1, hidden_size]
-  readonly projected: Tensor; // f32 [maxRows, word_embed_proj_dim]
-  readonly logits: Tensor; // f32 [maxRows, vocab_size]
-  readonly buffers: BlockBuffers;
-  readonly #kernels: Kernels;
-  readonly #owned: Tensor[] = [];
-
-  constructor(kernels: Kernels, config: OptConfig, shape: ModelShape, options: StateOptions) {
-    const { hiddenSize: d, ffnDim, vocabSize, layers, heads, headDim } = shape;
-    const { capacity, maxRows, sequences = 1, attention } = options;
-    const make = (...extents: number[]): Tensor => {
-      const tensor = kernels.allocate("f32", extents);
-      this.#owned.push(tensor);
-      return tensor;
-    };
-    this.#kernels = kernels;
-    this.maxRows = maxRows;
-    this.ids = kernels.allocate("i32", [maxRows]);
-    this.#owned.push(this.ids);
-    this.embedded = make(maxRows, config.word_embed_proj_dim);
-    this.projected = make(maxRows, config.word_embed_proj_dim);
-    this.final = make(maxRows, d);
-    this.last = make(1, d);
-    this.logits = make(maxRows, vocabSize);
-    this.buffers = {
-      residual: make(maxRows, d),
-      attentionInput: [make(maxRows, d), make(maxRows, d)],
-      mlpInput: make(maxRows, d),
-      query: make(maxRows, d),
-      key: make(maxRows, d),
-      value: make(maxRows, d),
-      attended: make(maxRows, d),
-      activations: make(maxRows, ffnDim),
-      all: { attended: null, norms: null, activations: null },
-    };
-    this.sets = new ActiveSets(kernels, layers, heads, ffnDim, maxRows);
-    const recover = attention?.attention === "recover" ? { refresh: attention.refresh } : undefined;
-    const { totalPositions } = options;
-    const sizes = {
-      layers,
-      kvWidth: d,
-      hiddenSize: d,
-      heads,
-      sequences,
-      capacity,
-      totalPositions,
-      maxRows,
-      recover,
-    };
-    this.cache = new KvCache(kernels, sizes, this.sets);
-    this.block = new Block(kernels, headDim, this.buffers, this.sets, this.cache, sequences > 1, computeAll);
-  }
-
-  get cacheBytes(): number {
-    return this.cache.bytes;
-  }
-
-  position(sequence = 0): number {
-    return this.cache.positions[sequence]!;
-  }
-
-  clear(sequence = 0): void {
-    this.cache.clear(sequence);
-  }
-
-  dispose(): void {
-    const { attended, norms, activations } = this.buffers.all;
-    for (const tensor of [...this.#owned, attended, norms, activations])
-      if (tensor !== null) this.#kernels.free(tensor);
-    this.sets.free(this.#kernels);
-    this.cache.free();
-  }
-}
 
 class OptModel implements Model {
   readonly shape: ModelShape;
@@ -108,11 +32,13 @@ class OptModel implements Model {
   readonly parameters: number;
   readonly bytes: number;
   readonly weightBytes: WeightBytes;
-  readonly dtype: string;
+  readonly dtype: WeightDtype;
   readonly #config: OptConfig;
   readonly #weights: OptWeights;
+  readonly #screen: Screen | null;
 
-  constructor(kernels: Kernels, config: OptConfig, weights: OptWeights) {
+  constructor(kernels: Kernels, config: OptConfig, weights: OptWeights, screen: Screen | null) {
+    this.#screen = screen;
     this.kernels = kernels;
     this.#config = config;
     this.#weights = weights;
@@ -128,11 +54,11 @@ class OptModel implements Model {
     };
     this.parameters = weights.all.reduce((sum, tensor) => sum + elementCount(tensor.shape), 0);
     this.bytes = weights.all.reduce((sum, tensor) => sum + byteLength(tensor), 0);
-    this.dtype = weights.blocks[0]!.fc1.weight.dtype;
+    this.dtype = weights.blocks[0]!.fc1.weight.dtype as WeightDtype;
     this.weightBytes = this.#accountBytes();
   }
 
-  /** A dense token reads every weight once, but of the two tables one row each (the output layer reads all of its own). */
+  /** A dense token reads every weight once, but of the two tables one row each. */
   #accountBytes(): WeightBytes {
     const { embedTokens, embedPositions, blocks, output } = this.#weights;
     const { fc1, fc2Transposed, query, key, value, outputTransposed } = blocks[0]!;
@@ -142,10 +68,16 @@ class OptModel implements Model {
     const perRecovered = headDim * (rowBytes(key.weight) + rowBytes(value.weight));
     const perNeuron = rowBytes(fc1.weight);
     const perActive = rowBytes(fc2Transposed.weight);
-    const tables = byteLength(embedPositions) + (output === embedTokens ? 0 : byteLength(embedTokens));
+    const tables = byteLength(embedPositions) + byteLength(embedTokens);
+    const outputs = output === embedTokens ? 0 : byteLength(output);
     const rows = rowBytes(embedPositions) + rowBytes(embedTokens);
     const selectable = layers * (heads * (perHead + perRecovered) + ffnDim * (perNeuron + perActive));
-    return { always: this.bytes - tables + rows - selectable, perHead, perRecovered, perNeuron, perActive };
+    return {
+      always: this.bytes - tables - outputs + rows - selectable,
+      perWord: rowBytes(output),
+      screen: this.#screen ? byteLength(this.#screen.approximate) + byteLength(this.#screen.norms) : 0,
+      ...{ perHead, perRecovered, perNeuron, perActive },
+    };
   }
 
   neuronRows(layer: number): Linear {
@@ -160,7 +92,9 @@ class OptModel implements Model {
       );
     if (!Number.isInteger(maxRows) || maxRows < 1)
       throw new RangeError(`maxRows ${maxRows} is not at least 1`);
-    return new OptState(this.kernels, this.#config, this.shape, options);
+    const { cacheDtype = isQuantized(this.dtype) ? "f16" : "f32" } = options;
+    const all = { ...options, cacheDtype, isScreened: this.#screen !== null };
+    return new OptState(this.kernels, this.#config, this.shape, all);
   }
 
   forward(
@@ -199,6 +133,7 @@ class OptModel implements Model {
 
   dispose(): void {
     for (const tensor of this.#weights.all) this.kernels.free(tensor);
+    for (const tensor of Object.values(this.#screen ?? {})) this.kernels.free(tensor);
   }
 
   /** residual = token embedding (projected where it is narrower) + position embedding. */
@@ -244,9 +179,23 @@ class OptModel implements Model {
       kernels.product(state.projected, 0, x, projectOut, null, "none", null, 1, count);
       x = state.projected;
     }
-    kernels.product(state.logits, 0, x, output, null, "none", null, 1, count);
+    const { neededLogits, approximate, sets } = state;
+    const isScreened = neededLogits <= mostNeeded && approximate !== null && sets.candidates !== null;
+    sets.words = isScreened ? sets.candidates : null;
+    if (!isScreened) kernels.product(state.logits, 0, x, output, null, "none", null, 1, count);
+    else {
+      const buffers = { candidates: sets.candidates, approximate };
+      screenedLogits(kernels, state.logits, x, output, this.#screen!, buffers, neededLogits, count);
+    }
     kernels.mark("output");
   }
+}
+
+/** A model of weights that are in memory already; they become its own. */
+export async function createOpt(kernels: Kernels, config: OptConfig, weights: OptWeights): Promise<Model> {
+  const { output } = weights;
+  const screen = isWorthScreening(output) ? await makeScreen(kernels, output) : null;
+  return new OptModel(kernels, config, weights, screen);
 }
 
 /** Checks the config, then the checkpoint against it, then reads the weights. */
@@ -255,8 +204,19 @@ export async function loadOpt(
   weights: Weights,
   configJson: unknown,
   configFile: string,
-  onTensor: (done: number, total: number) => void = () => {},
+  options: ReadOptions = {},
 ): Promise<Model> {
   const config = parseOptConfig(configJson, configFile);
-  return new OptModel(kernels, config, await loadOptWeights(kernels, weights, config, onTensor));
+  return createOpt(kernels, config, await loadOptWeights(kernels, weights, config, options));
+}
+
+/** Checks the same; the tensors can be read one by one. */
+export function openOpt(
+  kernels: Kernels,
+  weights: Weights,
+  configJson: unknown,
+  configFile: string,
+  options: ReadOptions = {},
+): CheckpointTensors {
+  return openOptTensors(kernels, weights, parseOptConfig(configJson, configFile), options);
 }

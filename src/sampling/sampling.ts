@@ -10,6 +10,8 @@ export interface Sampler {
   readonly sampling: Sampling;
   /** True if `next` is the argmax of the logits, whatever the history: then they need not be copied to the host. */
   readonly isArgmax: boolean;
+  /** `next` depends only on the so many largest logits (the lower id first of equals); infinity: on all. */
+  readonly needed: number;
   /**
    * Chooses an id. Nothing is allocated, and `logits` stays as it is.
    *
@@ -35,6 +37,7 @@ export function createSampler(options: SamplingOptions, vocabSize: number): Samp
 class LogitSampler implements Sampler {
   readonly sampling: Sampling;
   readonly isArgmax: boolean;
+  readonly needed: number;
   readonly #vocabSize: number;
   readonly #penalty: Penalty | null;
   readonly #draw: Draw | null;
@@ -46,6 +49,10 @@ class LogitSampler implements Sampler {
       sampling.repetitionPenalty === 1 ? null : new Penalty(sampling.repetitionPenalty, vocabSize);
     this.#draw = sampling.kind === "greedy" ? null : new Draw(sampling, vocabSize);
     this.isArgmax = this.#penalty === null && this.#draw === null;
+    // A penalty may bring any logit down, so that one below it becomes the largest.
+    const all = Number.POSITIVE_INFINITY;
+    if (this.#penalty !== null) this.needed = all;
+    else this.needed = sampling.kind === "greedy" ? 1 : (sampling.topK ?? all);
   }
 
   next(logits: Float32Array, history: ArrayLike<number>): number {

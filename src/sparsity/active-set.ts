@@ -16,19 +16,25 @@ export type SetKind = (typeof setKinds)[number];
 export class ActiveSets {
   readonly layers: number;
   readonly maxRows: number;
-  readonly counts: Tensor; // i32 [kinds · layers, maxRows]
+  readonly counts: Tensor; // i32 [kinds · layers + 1, maxRows]
+  /** Words whose logits the last forward computed exactly; null: all. */
+  words: ActiveSet | null = null;
+  /** Room for such a set; null where words are not screened. */
+  readonly candidates: ActiveSet | null;
   readonly units: Readonly<Record<SetKind, number>>;
   readonly #noted: (ActiveSet | null)[]; // [kinds · layers]: what the last forward computed there; null: all units
   readonly #sets: Readonly<Record<SetKind, readonly ActiveSet[]>>;
   readonly #sharedActive: readonly ActiveSet[];
   readonly #indices: readonly Tensor[];
 
-  constructor(kernels: Kernels, layers: number, heads: number, neurons: number, maxRows: number) {
+  /** @param words number of words to screen, if they are screened */
+  constructor(kernels: Kernels, layers: number, heads: number, neurons: number, maxRows: number, words = 0) {
     this.layers = layers;
     this.maxRows = maxRows;
     this.units = { heads, neurons, united: neurons, active: neurons, recovered: heads };
-    this.counts = kernels.allocate("i32", [setKinds.length * layers, maxRows]);
-    this.#noted = Array(setKinds.length * layers).fill(null);
+    const slots = setKinds.length * layers;
+    this.counts = kernels.allocate("i32", [slots + 1, maxRows]);
+    this.#noted = Array(slots).fill(null);
     const indices: Tensor[] = [];
     const allocate = (units: number): Tensor => {
       const tensor = kernels.allocate("i32", [maxRows, units]);
@@ -53,6 +59,8 @@ export class ActiveSets {
       recovered: make("recovered", (layer) => headSets[layer]!.indices),
     };
     this.#sharedActive = make("active", () => active, true);
+    this.candidates =
+      words > 0 ? { units: words, indices: allocate(words), counts: this.counts, slot: slots } : null;
     this.#indices = indices;
   }
 

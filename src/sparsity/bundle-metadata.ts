@@ -7,8 +7,8 @@ import { type Policy, policySchema } from "./policy.ts";
 import { predictorKinds } from "./predictor.ts";
 import { predictorSources, type UnitKind } from "./selector.ts";
 
-/** 2: with the trade-off curve. */
-export const bundleVersion = 2;
+/** 2: with the trade-off curve. 3: knows the model by the fingerprint of its weights. */
+export const bundleVersion = 3;
 export const metadataKey = "dejavu-bundle";
 export const unitKinds: readonly UnitKind[] = ["heads", "neurons"];
 
@@ -27,7 +27,7 @@ const layerCalibration = z.strictObject({
 export const metadataSchema = z.strictObject({
   version: z.literal(bundleVersion),
   model: z.strictObject({
-    sha256: z.string().regex(/^[0-9a-f]{64}$/),
+    fingerprint: z.string().regex(/^[0-9a-f]{64}$/),
     modelType: z.string(),
     layers: z.int().min(1).max(1024),
     hiddenSize: z.int().min(1),

@@ -3,7 +3,8 @@
  * Everything about it is checked before it is used. There is no falling back: what does not fit is an error.
  */
 import type { Kernels } from "../kernels/contract.ts";
-import { bytesPerElement, type FloatDtype, hostView, toFloat32 } from "../tensor/dtype.ts";
+import { bytesPerElement, type FloatDtype, hostView, toFloat32, type WeightDtype } from "../tensor/dtype.ts";
+import { findUnrepresentable } from "../tensor/representable.ts";
 import { elementCount, type Tensor } from "../tensor/tensor.ts";
 import { BundleError } from "../util/errors.ts";
 import { openSafetensors, type Weights, writeSafetensors } from "../weights/index.ts";
@@ -127,12 +128,42 @@ async function readFloats(weights: Weights, name: string): Promise<Float32Array>
   return toFloat32(dtype, hostView(dtype, bytes.buffer, 0, elementCount(info.shape)));
 }
 
+/** A matrix as it is stored, or rounded to `dtype`. The caller frees it. */
+async function readMatrix(
+  kernels: Kernels,
+  file: string,
+  weights: Weights,
+  name: string,
+  dtype: WeightDtype | undefined,
+): Promise<Tensor> {
+  const info = weights.tensors.get(name)!;
+  const stored = storedDtypes[info.dtype]!;
+  const tensor = kernels.allocate(stored, info.shape);
+  await kernels.upload(tensor, async (bytes) => {
+    await weights.read(name, bytes);
+    const found = dtype === undefined ? null : findUnrepresentable(stored, bytes, dtype);
+    if (found !== null)
+      throw new BundleError(`${file}: tensor "${name}" holds ${found.value}, which ${dtype} cannot hold`);
+  });
+  if (dtype === undefined || dtype === stored) return tensor;
+  const rounded = kernels.allocate(dtype, info.shape);
+  kernels.convert(rounded, 0, tensor, 0, info.shape[0]!);
+  kernels.free(tensor);
+  return rounded;
+}
+
 /**
  * Loads a bundle for the model given.
+ * @param dtype of the predictors' matrices; default: as they are stored
  * @throws BundleError when it is not a bundle, is of another version or for another model, or its parts do not fit
  * @throws WeightsError when the file is not a sound safetensors file
  */
-export async function loadBundle(kernels: Kernels, file: string, model: BundleModel): Promise<Bundle> {
+export async function loadBundle(
+  kernels: Kernels,
+  file: string,
+  model: BundleModel,
+  dtype?: WeightDtype,
+): Promise<Bundle> {
   const weights = await openSafetensors(file);
   const owned: Tensor[] = [];
   try {
@@ -142,11 +173,9 @@ export async function loadBundle(kernels: Kernels, file: string, model: BundleMo
     const matrix = async (name: string): Promise<Tensor> => {
       const loaded = matrices.get(name);
       if (loaded !== undefined) return loaded;
-      const { dtype, shape } = weights.tensors.get(name)!;
-      const tensor = kernels.allocate(storedDtypes[dtype]!, shape);
+      const tensor = await readMatrix(kernels, file, weights, name, dtype);
       owned.push(tensor);
       matrices.set(name, tensor);
-      await kernels.upload(tensor, (bytes) => weights.read(name, bytes));
       return tensor;
     };
     const predictor = async (unit: UnitKind, layer: number): Promise<Predictor | null> => {

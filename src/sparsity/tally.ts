@@ -8,11 +8,13 @@ export class Tally {
   readonly #sets: ActiveSets;
   readonly #counts: Int32Array;
   readonly #sums: Float64Array; // [kinds · layers] units computed
+  #words = 0; // exact logits, of the tokens whose words were screened
+  #screened = 0; // such tokens
 
   constructor(sets: ActiveSets) {
     this.#sets = sets;
     this.#counts = new Int32Array(sets.counts.shape[0]! * sets.maxRows);
-    this.#sums = new Float64Array(sets.counts.shape[0]!);
+    this.#sums = new Float64Array(setKinds.length * sets.layers);
   }
 
   /** Adds the first `rows` rows of the last forward. */
@@ -31,6 +33,16 @@ export class Tally {
         this.#sums[k * layers + layer]! += sum;
       }
     this.rows += rows;
+    const { words } = this.#sets;
+    if (words === null) return;
+    this.#screened += rows;
+    for (let r = 0; r < rows; r++) this.#words += this.#counts[words.slot * maxRows + r]!;
+  }
+
+  /** Share of tokens whose words were screened, and how many words such a token computed exactly. */
+  get screened(): { share: number; words: number } {
+    if (this.#screened === 0) return { share: 0, words: 0 };
+    return { share: this.#screened / this.rows, words: this.#words / this.#screened };
   }
 
   /** Mean number of units that a token computed in a layer. */

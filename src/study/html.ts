@@ -92,7 +92,7 @@ function factRows(report: Report): [string, string][] {
       "model",
       `${model.name}: ${model.type}, ${count(model.parameters)} parameters, ${model.dtype}; ${model.layers} layers, hidden size ${model.hiddenSize}, ${model.heads} heads, ${model.ffnDim} neurons a layer`,
     ],
-    ["weights, SHA-256", model.sha256],
+    ["weights, fingerprint", model.fingerprint],
     ["texts, SHA-256", texts.map(({ name, sha256 }) => `${name} ${sha256}`).join("; ")],
     ["bundle, SHA-256", bundle === null ? "none" : bundle.sha256],
     ...(from === null ? [] : [["bundle made by", from.join("; ")] as [string, string]]),

@@ -159,7 +159,7 @@ export const reportSchema = z.strictObject({
   model: z.strictObject({
     name: z.string(),
     type: z.string(),
-    sha256: z.string(),
+    fingerprint: z.string(),
     parameters: z.number(),
     dtype: z.string(),
     bytes: z.number(),

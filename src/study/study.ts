@@ -70,7 +70,7 @@ async function setUp(engine: Engine, options: StudyOptions): Promise<Setup> {
   const { cpu, cores, threads, backend, instructionSet } = options.machine;
   const key: StudyKey = {
     program: version,
-    model: (await engine.identity()).sha256,
+    model: (await engine.identity()).fingerprint,
     bundle: bundleSha256 ?? "none",
     texts: corpus.sources.map(({ sha256 }) => sha256).join(" "),
     settings: JSON.stringify(settings),
@@ -148,11 +148,11 @@ async function speedPart({ engine, options, settings, corpus, hasBundle, store, 
   );
 }
 
-function modelFacts(engine: Engine, sha256: string): Report["model"] {
+function modelFacts(engine: Engine, fingerprint: string): Report["model"] {
   const { parameters, dtype, bytes, shape } = engine.model;
   const { modelType: type, layers, hiddenSize, heads, ffnDim } = shape;
   const name = basename(resolve(engine.folder));
-  return { name, type, sha256, parameters, dtype, bytes, layers, hiddenSize, heads, ffnDim };
+  return { name, type, fingerprint, parameters, dtype, bytes, layers, hiddenSize, heads, ffnDim };
 }
 
 async function bundleFacts({ engine, bundleSha256 }: Setup): Promise<Report["bundle"]> {
@@ -185,7 +185,7 @@ export async function study(engine: Engine, options: StudyOptions): Promise<Numb
     command: options.command,
     finished: new Date().toISOString(),
     machine: options.machine,
-    model: modelFacts(engine, (await engine.identity()).sha256),
+    model: modelFacts(engine, (await engine.identity()).fingerprint),
     texts: setup.corpus.sources.map((source) => ({ ...source })),
     settings: settingsFacts(setup.settings),
     bundle: await bundleFacts(setup),

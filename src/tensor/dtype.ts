@@ -6,6 +6,7 @@ export type QuantizedDtype = "int8" | "int4";
 
 /** The dtypes that a weight matrix may have; activations are always `f32`. */
 export type WeightDtype = FloatDtype | QuantizedDtype;
+export const weightDtypes = ["f32", "f16", "bf16", "int8", "int4"] as const satisfies readonly WeightDtype[];
 
 export type Dtype = WeightDtype | "i32" | "u8";
 
@@ -17,6 +18,9 @@ export const bytesPerElement: Readonly<Record<Exclude<Dtype, QuantizedDtype>, nu
   i32: 4,
   u8: 1,
 };
+
+export const isWeightDtype = (dtype: string): dtype is WeightDtype =>
+  (weightDtypes as readonly string[]).includes(dtype);
 
 export const isQuantized = (dtype: Dtype): dtype is QuantizedDtype => dtype === "int8" || dtype === "int4";
 

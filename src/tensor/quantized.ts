@@ -4,7 +4,7 @@
  *
  * - `int8`: codes are signed bytes, −127 … 127, one per column; one float32 scale per row.
  * - `int4`: a group of 64 columns is 32 bytes: byte j holds column j in its low and column j + 32 in its high four bits,
- *   each plus 8 (so 0 … 15). One float16 scale per block of 32 columns, two per group.
+ *   each plus 8 (so 0 … 15). One float16 scale, of either sign, per block of 32 columns, two per group.
  *
  * An element is (code) · (its scale). The scales start at a multiple of 64 bytes.
  */
@@ -14,6 +14,12 @@ import type { QuantizedDtype } from "./dtype.ts";
 export const blockColumns = 32;
 /** Columns of a group, to which rows are padded. */
 export const groupColumns = 64;
+
+/**
+ * What the value of largest magnitude in a block of `int4` may be divided by to give the scale: it becomes the code −8 or
+ * a fraction beside it, or by a positive divisor one beside 7. The one of least squared error is taken.
+ */
+export const int4Divisors: readonly number[] = [-8, -7.5, -7, -8.5, -9, 8, 7.5, 7];
 
 export interface QuantizedLayout {
   /** Columns with padding. */

@@ -13,11 +13,11 @@ import { createSafetensors, type SafetensorsWriter } from "../weights/index.ts";
 import { Recorder } from "./recorder.ts";
 
 export const captureMetadataKey = "dejavu-capture";
-export const captureVersion = 1;
+export const captureVersion = 2;
 
 export const captureMetadata = z.strictObject({
   version: z.literal(captureVersion),
-  modelSha256: z.string(),
+  modelFingerprint: z.string(),
   layer: z.int(),
   rows: z.int(),
   row: z.string(),
@@ -94,7 +94,7 @@ export async function capture(
   const { model, kernels } = engine;
   const { layers, hiddenSize: d, ffnDim: n, heads } = model.shape;
   const rows = countIds(corpus.documents);
-  const { sha256 } = await engine.identity();
+  const { fingerprint } = await engine.identity();
   await mkdir(folder, { recursive: true });
   const writers: SafetensorsWriter[] = [];
   const recorder = new Recorder(kernels, model.shape, blockRows);
@@ -102,7 +102,7 @@ export async function capture(
     for (let layer = 0; layer < layers; layer++) {
       const metadata = {
         version: captureVersion,
-        modelSha256: sha256,
+        modelFingerprint: fingerprint,
         layer,
         rows,
         row: rowMeaning,

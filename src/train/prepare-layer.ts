@@ -46,12 +46,12 @@ export async function prepareLayer(job: LayerJob): Promise<{ layer: PreparedLaye
   const { engine, folder, layer, unit, source } = job;
   const { heads, ffnDim } = engine.model.shape;
   const units = unit === "heads" ? heads : ffnDim;
-  const { sha256 } = await engine.identity();
+  const { fingerprint } = await engine.identity();
   const isPossible = !(layer === 0 && source === "previous-block");
   const available = isPossible ? source : "attention-input";
   const isSearched = job.options.maxPerplexityIncrease !== undefined;
   const mayLook = isSearched ? isCalibrated : undefined;
-  const rows = await loadRows(folder, layer, unit, units, available, sha256, mayLook);
+  const rows = await loadRows(folder, layer, unit, units, available, fingerprint, mayLook);
   const { importance } = job;
   const known = unit === "heads" && importance !== null ? withImportance(rows, importance, layer) : rows;
   const base = { units, source, score: meanValues(known) };
@@ -120,7 +120,7 @@ async function startingPoint(
       "neurons",
       rows.units,
       "mlp-input",
-      (await engine.identity()).sha256,
+      (await engine.identity()).fingerprint,
     );
     const guess = await fc1OfGuess(kernels, rows, target, weight, biasValues);
     factors = await lowRankFactors(kernels, rows, guess.weight, guess.offset, maxRank, next);

@@ -18,7 +18,7 @@ const optionsSchema = z.strictObject({
   /** What predictors of heads learn; default: the importance, where the model has a backward pass, else the norm. */
   headTarget: z.enum(headTargets).optional(),
   /** Width of the hidden layer of predictors for all layers. */
-  hidden: z.int().min(1).max(16384).default(256),
+  hidden: z.int().min(1).max(16384).default(64),
   /** The tensor that neuron predictors read. Heads read attention-input when it is mlp-input, which comes too late for them. */
   source: z.enum(sources).default("mlp-input"),
   /** Largest rank tried; each layer takes the cheapest of it, its half, quarter and eighth. */

@@ -61,12 +61,12 @@ export async function prepareShadow(job: ShadowJob): Promise<{ prepared: Prepare
 /** Of every layer, with block 0's mlp-input as the input. */
 async function loadLayers({ engine, folder, options }: ShadowJob, unit: UnitKind): Promise<Rows[]> {
   const { layers, heads, ffnDim } = engine.model.shape;
-  const { sha256 } = await engine.identity();
+  const { fingerprint } = await engine.identity();
   const mayLook = options.maxPerplexityIncrease === undefined ? undefined : isCalibrated;
   const units = unit === "heads" ? heads : ffnDim;
   const all: Rows[] = [];
   for (let layer = 0; layer < layers; layer++) {
-    const rows = await loadRows(folder, layer, unit, units, source, sha256, mayLook);
+    const rows = await loadRows(folder, layer, unit, units, source, fingerprint, mayLook);
     all.push({ ...rows, inputs: all[0]?.inputs ?? rows.inputs });
   }
   return all;

@@ -28,14 +28,14 @@ function parseJson(text: string | undefined): unknown {
   }
 }
 
-async function open(folder: string, layer: number, modelSha256: string): Promise<Weights> {
+async function open(folder: string, layer: number, modelFingerprint: string): Promise<Weights> {
   const file = layerFile(folder, layer);
   const weights = await openSafetensors(file);
   const parsed = captureMetadata.safeParse(parseJson(weights.metadata.get(captureMetadataKey)));
   const reason = !parsed.success
     ? "is not a capture that this program can read"
-    : parsed.data.modelSha256 !== modelSha256
-      ? `was captured from other weights (${parsed.data.modelSha256.slice(0, 12)}…)`
+    : parsed.data.modelFingerprint !== modelFingerprint
+      ? `was captured from other weights (${parsed.data.modelFingerprint.slice(0, 12)}…)`
       : parsed.data.layer !== layer
         ? `is of layer ${parsed.data.layer}, not ${layer}`
         : null;
@@ -62,14 +62,14 @@ export async function loadRows(
   unit: UnitKind,
   units: number,
   source: PredictorSource,
-  modelSha256: string,
+  modelFingerprint: string,
   mayLook: (document: number) => boolean = () => true,
 ): Promise<Rows> {
-  const labels = await open(folder, layer, modelSha256);
+  const labels = await open(folder, layer, modelFingerprint);
   const inputLayer = source === "first-block" ? 0 : source === "previous-block" ? layer - 1 : layer;
   let inputFile = labels;
   try {
-    if (inputLayer !== layer) inputFile = await open(folder, inputLayer, modelSha256);
+    if (inputLayer !== layer) inputFile = await open(folder, inputLayer, modelFingerprint);
     const isOfMlp = source === "mlp-input" || source === "first-block";
     const inputName = isOfMlp ? "mlp_input" : "attention_input";
     const width = inputFile.tensors.get(inputName)!.shape[1]!;

@@ -1,6 +1,6 @@
 /** Do the weights hold what the model needs? */
 import { WeightsError } from "../util/errors.ts";
-import type { TensorDtype } from "./layout.ts";
+import type { StoredDtype } from "./layout.ts";
 import type { Weights } from "./weights.ts";
 
 const mostListed = 10;
@@ -9,7 +9,7 @@ export interface ExpectedTensor {
   readonly name: string;
   readonly shape: readonly number[];
   /** The dtypes that would do. */
-  readonly dtypes: readonly TensorDtype[];
+  readonly dtypes: readonly StoredDtype[];
 }
 
 /**

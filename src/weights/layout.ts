@@ -1,7 +1,12 @@
 /** What a safetensors file may hold: the dtypes, the limits, and the size of a tensor. The only size calculation. */
 
+import type { QuantizedDtype } from "../tensor/dtype.ts";
+
 /** Element types that are read and written, in the spelling of the format. */
 export type TensorDtype = "F32" | "F16" | "BF16" | "I32" | "U8";
+
+/** What a tensor is: of the format's own types, or a matrix that is quantized as src/tensor/quantized.ts says. */
+export type StoredDtype = TensorDtype | QuantizedDtype;
 
 export const elementBytes: Readonly<Record<TensorDtype, number>> = { F32: 4, F16: 2, BF16: 2, I32: 4, U8: 1 };
 
@@ -11,7 +16,7 @@ export const maxDimensions = 8;
 /** Where a tensor is. */
 export interface TensorInfo {
   readonly name: string;
-  readonly dtype: TensorDtype;
+  readonly dtype: StoredDtype;
   /** Row-major extents, outermost first; empty for a scalar. */
   readonly shape: readonly number[];
   /** Path of the file that holds it. */

@@ -4,9 +4,9 @@ import { type FileHandle, open } from "node:fs/promises";
 import { WeightsError } from "../util/errors.ts";
 import { type Header, headerLength, parseHeader, prefixBytes } from "./header.ts";
 import type { TensorInfo } from "./layout.ts";
+import { type Prepared, understandHeader } from "./prepared.ts";
 
 const readChunkBytes = 64 * 1024 * 1024;
-const hashChunkBytes = 4 * 1024 * 1024;
 
 /** The reason that an operating system call failed, in words. */
 export function systemReason(cause: unknown): string {
@@ -29,11 +29,11 @@ export function systemReason(cause: unknown): string {
 
 export class Shard {
   readonly file: string;
-  readonly header: Header;
+  readonly header: Header & { readonly prepared: Prepared | null };
   readonly #handle: FileHandle;
   readonly #size: number;
 
-  private constructor(file: string, handle: FileHandle, size: number, header: Header) {
+  private constructor(file: string, handle: FileHandle, size: number, header: Shard["header"]) {
     this.file = file;
     this.#handle = handle;
     this.#size = size;
@@ -59,7 +59,8 @@ export class Shard {
       await fill(handle, prefix, 0, file);
       const bytes = new Uint8Array(prefixBytes + headerLength(prefix, status.size, file));
       await fill(handle, bytes, 0, file);
-      return new Shard(file, handle, status.size, parseHeader(bytes, status.size, file));
+      const header = parseHeader(bytes, status.size, file);
+      return new Shard(file, handle, status.size, understandHeader(header, file));
     } catch (cause) {
       await handle.close();
       throw cause;
@@ -72,17 +73,15 @@ export class Shard {
     await fill(this.#handle, into, tensor.begin + byteOffset, this.file);
   }
 
-  /** Hands the whole file to `update`, piece by piece. The piece is only valid during the call. */
-  async stream(update: (piece: Uint8Array) => void, signal: AbortSignal | undefined): Promise<void> {
+  /** Bytes of the whole file. */
+  get size(): number {
+    return this.#size;
+  }
+
+  /** Fills `into` with the file's bytes from `position` on. */
+  async readFile(into: Uint8Array, position: number): Promise<void> {
     await this.#checkSize();
-    const chunk = new Uint8Array(Math.min(hashChunkBytes, this.#size));
-    for (let position = 0; position < this.#size; ) {
-      signal?.throwIfAborted();
-      const piece = chunk.subarray(0, Math.min(chunk.length, this.#size - position));
-      await fill(this.#handle, piece, position, this.file);
-      update(piece);
-      position += piece.length;
-    }
+    await fill(this.#handle, into, position, this.file);
   }
 
   close(): Promise<void> {

@@ -1,9 +1,10 @@
 /** Named, checked tensors from safetensors files: one file, or several with an index. */
-import { createHash } from "node:crypto";
 import { access } from "node:fs/promises";
 import { join } from "node:path";
 import { WeightsError } from "../util/errors.ts";
+import { fingerprintOf } from "./fingerprint.ts";
 import type { TensorInfo } from "./layout.ts";
+import type { Prepared } from "./prepared.ts";
 import { Shard } from "./shard.ts";
 import { readShardIndex } from "./shard-index.ts";
 
@@ -22,8 +23,10 @@ export interface Weights {
    * @throws WeightsError if there is no such tensor, the range exceeds it, or the file changed or cannot be read
    */
   read(name: string, into: Uint8Array, byteOffset?: number): Promise<void>;
-  /** SHA-256, in hexadecimal, over the contents of all `files` in their order. Throws the signal's reason if aborted. */
-  sha256(signal?: AbortSignal): Promise<string>;
+  /** What `dejavu quantize` says of the weights that it wrote; null for others. */
+  readonly prepared: Prepared | null;
+  /** Tells these weights from others, without reading all of them; see fingerprint.ts. In hexadecimal. */
+  fingerprint(): Promise<string>;
   /** Gives the files back; no reading afterwards. A second call does nothing. */
   close(): Promise<void>;
 }
@@ -96,6 +99,7 @@ class OpenWeights implements Weights {
   readonly files: readonly string[];
   readonly tensors: ReadonlyMap<string, TensorInfo>;
   readonly metadata: ReadonlyMap<string, string>;
+  readonly prepared: Prepared | null;
   readonly #shards: ReadonlyMap<string, Shard>;
   #closed = false;
 
@@ -103,6 +107,7 @@ class OpenWeights implements Weights {
     this.#shards = new Map(shards.map((shard) => [shard.file, shard]));
     this.files = [...this.#shards.keys()];
     this.tensors = new Map(shards.flatMap((shard) => [...shard.header.tensors]));
+    this.prepared = commonPreparation(shards);
     this.metadata = new Map(shards.toReversed().flatMap((shard) => [...shard.header.metadata]));
   }
 
@@ -124,11 +129,9 @@ class OpenWeights implements Weights {
     await this.#shards.get(tensor.file)!.read(tensor, into, byteOffset);
   }
 
-  async sha256(signal?: AbortSignal): Promise<string> {
+  async fingerprint(): Promise<string> {
     this.#checkOpen();
-    const hash = createHash("sha256");
-    for (const shard of this.#shards.values()) await shard.stream((piece) => hash.update(piece), signal);
-    return hash.digest("hex");
+    return fingerprintOf([...this.#shards.values()]);
   }
 
   async close(): Promise<void> {
@@ -141,6 +144,17 @@ class OpenWeights implements Weights {
     if (this.#closed)
       throw new WeightsError({ file: this.files.join(", "), reason: "the weights are closed" });
   }
+}
+
+/** What all shards say alike of how they were prepared. */
+function commonPreparation(shards: readonly Shard[]): Prepared | null {
+  const first = shards[0]!.header.prepared;
+  const same = ({ header: { prepared } }: Shard) =>
+    prepared?.dtype === first?.dtype && prepared?.source === first?.source;
+  const other = shards.find((shard) => !same(shard));
+  if (other === undefined) return first;
+  const reason = `it was not prepared together with ${shards[0]!.file}`;
+  throw new WeightsError({ file: other.file, reason, remedy: "Make the weights anew with: dejavu quantize" });
 }
 
 async function exists(path: string): Promise<boolean> {

@@ -8,7 +8,10 @@ import { elementBytes, type TensorDtype, type TensorInfo, tensorBytes } from "./
 import { systemReason } from "./shard.ts";
 
 /** The data starts at a multiple of this, so that every tensor is aligned to its elements. */
-const dataAlignment = 64;
+export const dataAlignment = 64;
+
+/** Names of tensors that only fill gaps start with this. */
+const paddingPrefix = "__padding__.";
 
 export interface PlannedTensor {
   readonly name: string;
@@ -19,6 +22,11 @@ export interface PlannedTensor {
 export interface TensorData extends PlannedTensor {
   /** Little-endian elements in row-major order. */
   readonly data: Uint8Array;
+}
+
+export interface WriteOptions {
+  /** Every tensor starts at a multiple of this power of two, at most 64, in the file; tensors of padding, named so, fill the gaps. */
+  readonly alignment?: number | undefined;
 }
 
 export interface SafetensorsWriter {
@@ -66,8 +74,9 @@ export async function createSafetensors(
   file: string,
   plan: readonly PlannedTensor[],
   metadata: Readonly<Record<string, string>> = {},
+  { alignment = 1 }: WriteOptions = {},
 ): Promise<SafetensorsWriter> {
-  const { bytes, fileSize } = buildHeader(file, plan, metadata);
+  const { bytes, fileSize } = buildHeader(file, plan, metadata, alignment);
   const { tensors } = parseHeader(bytes, fileSize, file); // what cannot be read back is not written
   const temporary = join(dirname(file), `.${basename(file)}.${randomUUID()}.tmp`);
   let handle: FileHandle | undefined;
@@ -88,18 +97,25 @@ function buildHeader(
   file: string,
   plan: readonly PlannedTensor[],
   metadata: Readonly<Record<string, string>>,
+  alignment: number,
 ): { bytes: Uint8Array; fileSize: number } {
   const order = plan.toSorted(
     (a, b) => elementBytes[b.dtype] - elementBytes[a.dtype] || byText(a.name, b.name),
   );
   let end = 0;
-  const entries = order.map(({ name, dtype, shape }) => {
+  const entries: string[] = [];
+  const add = ({ name, dtype, shape }: PlannedTensor): void => {
     const size = tensorBytes(dtype, shape);
     if (size === null) throw new WeightsError({ file, tensor: name, reason: `shape [${shape}] has no size` });
     const begin = end;
     end += size;
-    return `${JSON.stringify(name)}:${JSON.stringify({ dtype, shape, data_offsets: [begin, end] })}`;
-  });
+    entries.push(`${JSON.stringify(name)}:${JSON.stringify({ dtype, shape, data_offsets: [begin, end] })}`);
+  };
+  for (const tensor of order) {
+    const gap = -end & (alignment - 1);
+    if (gap > 0) add({ name: `${paddingPrefix}${entries.length}`, dtype: "U8", shape: [gap] });
+    add(tensor);
+  }
   const pairs = Object.entries(metadata).sort(([a], [b]) => byText(a, b));
   const described = pairs.map(([key, value]) => `${JSON.stringify(key)}:${JSON.stringify(value)}`);
   if (described.length > 0) entries.unshift(`"__metadata__":{${described.join(",")}}`);
@@ -149,6 +165,7 @@ class FileWriter implements SafetensorsWriter {
     if (this.#over) throw this.#fault(undefined, "the file is finished or abandoned");
     try {
       for (const { name, begin, end } of this.#tensors.values()) {
+        if (name.startsWith(paddingPrefix)) continue; // zeros already
         const written = this.#written.get(name) ?? 0;
         if (written !== end - begin)
           throw this.#fault(name, `${written} of ${end - begin} bytes were written`);

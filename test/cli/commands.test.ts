@@ -22,7 +22,7 @@ describe("prepare", () => {
     expect(prepared.code, prepared.stderr).toBe(0);
     const document = prepared.json();
     const file = join(place.model, "dejavu-bundle.safetensors");
-    expect(document).toMatchObject({ version: 2, file, provenance: { rows: expect.any(Number) } });
+    expect(document).toMatchObject({ version: 3, file, provenance: { rows: expect.any(Number) } });
     expect(document.provenance.options).toMatchObject({ rank: 8, epochs: 1, source: "mlp-input" });
     expect(existsSync(file)).toBe(true);
   });
@@ -193,7 +193,7 @@ describe("bench", () => {
     expect(document).toMatchObject({
       machine: { cores: expect.any(Number), backend: "reference", instructionSet: "javascript" },
       model: { type: "opt", dtype: "f16" },
-      ...{ threads: 1, tokens: 3, rounds: 2, readBandwidth: null, speedup: spread },
+      ...{ threads: 1, tokens: 3, rounds: 2, probe: null, speedup: spread },
       dense: { tokensPerSecond: spread },
       sparse: { tokensPerSecond: spread, predictorShare: expect.any(Number) },
     });
@@ -203,9 +203,35 @@ describe("bench", () => {
 
   it("prints machine and settings above the tables", async () => {
     const { stdout } = await on("bench", [...few, "--selector", "static", "--mlp-density", "0.5"]);
-    expect(stdout).toMatch(/reference backend \(javascript\)\n.*parameters.*\nthreads: 1; 3 tokens a round/);
+    expect(stdout).toMatch(
+      /reference backend \(javascript\)\n.*parameters.*\nin memory after .*\nthreads: 1; 3 tokens a round/,
+    );
     expect(stdout).toMatch(/ dense +static +ratio\n/);
     expect(stdout).toMatch(/MLP density +100\.0 % +50\.0 %\n/);
+  });
+
+  it("times a published shape with random weights, and says so", async () => {
+    const flags = ["--shape", "opt-125m", "--layers", "1", "--mlp-density", "0.25", "--head-density", "0.5"];
+    const rest = ["--tokens", "2", "--rounds", "1", "--prompt-tokens", "1,2", "--predictor-dtype", "f16"];
+    const document = (await dejavu(["bench", ...flags, ...rest, "--json"])).json();
+    expect(document.synthetic).toEqual({ layers: 1, publishedLayers: 12 });
+    expect(document.sparse.mlpDensity).toBeCloseTo(0.25, 2);
+    expect(document.sparse.headDensity).toBe(0.5);
+    expect(document.prompts.map(({ length }: { length: number }) => length)).toEqual([1, 2]);
+    // Everything but the tables of tokens and positions: what a dense token reads.
+    const [d, n, vocab] = [768, 3072, 50272];
+    const weights = 2 * (4 * d * d + 2 * n * d + vocab * d + 2 * d);
+    const all = weights + 4 * (9 * d + n + 2 * d);
+    // The words are screened: instead of the output layer its copy in int8, and a few rows of it.
+    expect(document.dense.bytesPerToken).toBeLessThan(all - 0.4 * 2 * vocab * d);
+    expect(document.dense.bytesPerToken).toBeGreaterThan(all - 0.5 * 2 * vocab * d);
+  });
+
+  it("refuses a shape that does not fit in memory, with the figure", async () => {
+    const tooLarge = ["--shape", "opt-66b", "--dtype", "f32", "--layers", "900"];
+    const { stderr, code } = await dejavu(["bench", ...tooLarge]);
+    expect(code).toBe(2);
+    expect(stderr).toMatch(/needs [\d.]+ GB of memory and [\d.]+ GB are free/);
   });
 });
 

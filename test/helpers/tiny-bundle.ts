@@ -3,17 +3,19 @@ import { createRng } from "../../src/sampling/rng.ts";
 import {
   type BundleMetadata,
   type BundleModel,
+  type BundlePart,
   type BundleTensor,
   bundleTensorName,
   bundleVersion,
 } from "../../src/sparsity/bundle.ts";
+import type { PredictorKind } from "../../src/sparsity/predictor.ts";
 import { fromFloat32 } from "../../src/tensor/dtype.ts";
 
 /** The key of a bundle's metadata in the file's header. */
 export const bundleKey = "dejavu-bundle";
 
 export const tinyBundleModel: BundleModel = {
-  sha256: "0123456789abcdef".repeat(4),
+  fingerprint: "0123456789abcdef".repeat(4),
   modelType: "opt",
   layers: 2,
   hiddenSize: 4,
@@ -26,14 +28,17 @@ export interface BundleParts {
   tensors: BundleTensor[];
 }
 
-export function tinyBundle(): BundleParts {
+export function tinyBundle(kind: PredictorKind = "per-layer"): BundleParts {
+  const isShadow = kind === "shadow";
   const { layers, hiddenSize, heads, ffnDim } = tinyBundleModel;
   const calibration = { rank: 2, density: 0.5, recall: 0.95, precision: 0.7 };
   const metadata: BundleMetadata = {
     version: bundleVersion,
     model: { ...tinyBundleModel },
-    predictor: "per-layer",
-    sources: { heads: "attention-input", neurons: "mlp-input" },
+    predictor: kind,
+    sources: isShadow
+      ? { heads: "first-block", neurons: "first-block" }
+      : { heads: "attention-input", neurons: "mlp-input" },
     targets: { heads: "norm", neurons: "active" },
     policy: {
       attention: "dense-kv",
@@ -89,14 +94,17 @@ export function tinyBundle(): BundleParts {
     const { buffer } = fromFloat32(dtype === "F32" ? "f32" : "f16", values);
     tensors.push({ name, dtype, shape, data: new Uint8Array(buffer) });
   };
-  for (let layer = 0; layer < layers; layer++) {
-    add(bundleTensorName("per-layer", "heads", layer, "score"), "F32", heads);
-    add(bundleTensorName("per-layer", "heads", layer, "up"), "F16", heads, hiddenSize);
-    add(bundleTensorName("per-layer", "heads", layer, "bias"), "F32", heads);
-    add(bundleTensorName("per-layer", "neurons", layer, "score"), "F32", ffnDim);
-    add(bundleTensorName("per-layer", "neurons", layer, "down"), "F16", 2, hiddenSize);
-    add(bundleTensorName("per-layer", "neurons", layer, "up"), "F16", ffnDim, 2);
-    add(bundleTensorName("per-layer", "neurons", layer, "bias"), layer === 0 ? "F32" : "F16", ffnDim);
-  }
+  const ranks = { heads: isShadow ? 3 : null, neurons: 2 };
+  for (let layer = 0; layer < layers; layer++)
+    for (const unit of ["heads", "neurons"] as const) {
+      const [units, rank] = [unit === "heads" ? heads : ffnDim, ranks[unit]];
+      const name = (part: BundlePart) => bundleTensorName(kind, unit, layer, part);
+      add(name("score"), "F32", units);
+      if (isShadow && unit === "heads" && layer === 0) continue;
+      if (rank !== null && !tensors.some((tensor) => tensor.name === name("down")))
+        add(name("down"), "F16", rank, hiddenSize);
+      add(name("up"), "F16", units, rank ?? hiddenSize);
+      add(name("bias"), unit === "neurons" && layer > 0 ? "F16" : "F32", units);
+    }
   return { metadata, tensors };
 }

@@ -1,6 +1,7 @@
 /** Ops on the key/value cache: storing rows, and attending to them. */
 import fc from "fast-check";
 import { expect, it } from "vitest";
+import type { FloatDtype } from "../../src/tensor/dtype.ts";
 import { expectSame, type Filling, Lab, type Place, play } from "./lab.ts";
 import { filling, rowCount, type Subject, seed, size, smallSize } from "./subject.ts";
 
@@ -20,22 +21,22 @@ export function placesOf(lab: Lab, rows: number, before: number): Place[] {
 }
 
 export function cacheOps(subject: Subject): void {
-  const { property, agree, agreeExactly } = subject;
+  const { property, agree, agreeExactly, cacheDtype } = subject;
 
-  property<[number, number, number, number]>(
+  property<[number, number, number, FloatDtype, number]>(
     "storeRows puts rows where their pages are",
-    [size, rowCount, pageRows, seed],
-    async (d, rows, page, s) => {
+    [size, rowCount, pageRows, cacheDtype, seed],
+    async (d, rows, page, type, s) => {
       await agreeExactly(s, async (lab) => {
         const [placement, cacheRows] = lab.places(placesOf(lab, rows, 3), 3, 45, page);
-        const cache = lab.random([cacheRows, d]);
+        const cache = lab.random([cacheRows, d], type);
         lab.kernels.storeRows(cache, lab.random([rows + 1, d]), placement, rows);
         return lab.read(cache);
       });
     },
   );
 
-  property<[number, number, number, number, number, number, Filling, boolean, number]>(
+  property<[number, number, number, number, number, number, FloatDtype, Filling, boolean, number]>(
     "attention over a cache, with shared keys and chosen heads",
     [
       smallSize,
@@ -44,18 +45,19 @@ export function cacheOps(subject: Subject): void {
       fc.constantFrom(0, 1, 6, 40),
       rowCount,
       pageRows,
+      cacheDtype,
       filling,
       fc.boolean(),
       seed,
     ],
-    (headDim, kvHeads, group, before, rows, page, fill, shared, s) =>
+    (headDim, kvHeads, group, before, rows, page, type, fill, shared, s) =>
       agree(s, async (lab) => {
         const heads = kvHeads * group;
         const out = lab.random([rows + 1, heads * headDim]);
         const q = lab.random([rows + 1, heads * headDim]);
         const [placement, cacheRows] = lab.places(placesOf(lab, rows, before), 3, before + rows + 6, page);
-        const keys = lab.random([cacheRows, kvHeads * headDim]);
-        const values = lab.random([cacheRows, kvHeads * headDim]);
+        const keys = lab.random([cacheRows, kvHeads * headDim], type);
+        const values = lab.random([cacheRows, kvHeads * headDim], type);
         const set = lab.set(heads, rows, fill, shared);
         lab.kernels.attention(out, q, keys, values, set, headDim, placement, rows);
         return lab.read(out);

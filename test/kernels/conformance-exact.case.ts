@@ -1,10 +1,10 @@
 /** What holds bit for bit: whole sets, shared sets, rows together, and numbers of threads. */
 import { it } from "vitest";
 import type { ActiveSet } from "../../src/kernels/contract.ts";
-import type { FloatDtype } from "../../src/tensor/dtype.ts";
+import type { WeightDtype } from "../../src/tensor/dtype.ts";
 import type { Tensor } from "../../src/tensor/tensor.ts";
 import { expectSame, Lab, type Place, play } from "./lab.ts";
-import { type Subject, types } from "./subject.ts";
+import { exactRows, type Subject } from "./subject.ts";
 
 /** `row by row` lists for each row what `shared` lists for all. */
 type Choice = "none" | "full" | "random" | "shared" | "row by row" | "shared full" | "shared empty";
@@ -17,10 +17,11 @@ function choose(lab: Lab, units: number, rows: number, choice: Choice): ActiveSe
 }
 
 export function exactness(subject: Subject): void {
+  const { types } = subject;
   /** The scenarios whose rows and sums are promised to be exact, at sizes that several threads share. */
   const exact: Record<
     string,
-    (lab: Lab, rows: number, choice: Choice, type: FloatDtype) => Promise<number[]>
+    (lab: Lab, rows: number, choice: Choice, type: WeightDtype) => Promise<number[]>
   > = {
     product: async (lab, rows, choice, type) => {
       const [x, weight] = [lab.random([rows, 257]), lab.random([519, 257], type)];
@@ -70,7 +71,7 @@ export function exactness(subject: Subject): void {
             const withSet = await play(kernels, 7, (lab) => scenario(lab, rows, "full", type));
             const shared = await play(kernels, 7, (lab) => scenario(lab, rows, "shared full", type));
             const without = await play(kernels, 7, (lab) => scenario(lab, rows, "none", type));
-            expectSame(withSet, without);
+            if (!weighted || exactRows(type, rows)) expectSame(withSet, without);
             expectSame(shared, without);
           }
       });
@@ -80,12 +81,13 @@ export function exactness(subject: Subject): void {
         const { kernels } = subject;
         for (const type of weighted ? types : types.slice(0, 1))
           for (const rows of [2, 5, 33]) {
+            if (weighted && !exactRows(type, rows)) continue;
             const shared = await play(kernels, 7, (lab) => scenario(lab, rows, "shared", type));
             expectSame(shared, await play(kernels, 7, (lab) => scenario(lab, rows, "row by row", type)));
           }
       });
 
-    it(`${op}: 1, 2 and 3 threads give the same bits`, async () => {
+    it.runIf(subject.isThreaded)(`${op}: 1, 2 and 3 threads give the same bits`, async () => {
       const backends = [1, 2, 3].map((threads) => subject.open(threads));
       for (const type of weighted ? types : types.slice(0, 1))
         for (const [rows, choice] of [
@@ -109,7 +111,7 @@ export function exactness(subject: Subject): void {
   it("rows computed together are the rows computed one at a time", async () => {
     const { kernels } = subject;
     for (const type of types)
-      for (const rows of [2, 3, 4, 7, 35, 65]) {
+      for (const rows of type === "f32" || type === "f16" ? [2, 3, 4, 7, 35, 65] : [2, 3, 4, 7, 15]) {
         const lab = new Lab(kernels, 9);
         const [n, k] = [131, 197];
         const [x, weight, back] = [lab.random([rows, k]), lab.random([n, k], type), lab.random([n, k], type)];

@@ -2,14 +2,14 @@
 import fc from "fast-check";
 import { it } from "vitest";
 import type { Activation } from "../../src/kernels/contract.ts";
-import type { FloatDtype } from "../../src/tensor/dtype.ts";
+import type { WeightDtype } from "../../src/tensor/dtype.ts";
 import type { Filling } from "./lab.ts";
-import { dtype, filling, rowCount, type Subject, seed, size, smallSize } from "./subject.ts";
+import { filling, rowCount, type Subject, seed, size, smallSize } from "./subject.ts";
 
 export function matrixOps(subject: Subject): void {
-  const { property, agree, agreeExactly } = subject;
+  const { property, agree, agreeExactly, dtype, toleranceOf } = subject;
 
-  property<[number, number, FloatDtype, number]>(
+  property<[number, number, WeightDtype, number]>(
     "embedding gathers rows",
     [size, rowCount, dtype, seed],
     (d, rows, type, s) =>
@@ -39,7 +39,7 @@ export function matrixOps(subject: Subject): void {
       });
   });
 
-  property<[number, number, FloatDtype, number]>(
+  property<[number, number, WeightDtype, number]>(
     "addRows adds rows of a table",
     [size, rowCount, dtype, seed],
     (d, rows, type, s) =>
@@ -89,7 +89,7 @@ export function matrixOps(subject: Subject): void {
       }),
   );
 
-  property<[number, number, number, number, FloatDtype, Filling, boolean, Activation, boolean, number]>(
+  property<[number, number, number, number, WeightDtype, Filling, boolean, Activation, boolean, number]>(
     "product, dense and of active sets, shared or not",
     [
       size,
@@ -104,30 +104,40 @@ export function matrixOps(subject: Subject): void {
       seed,
     ],
     (units, k, perUnit, rows, type, fill, shared, activation, biased, s) =>
-      agree(s, async (lab) => {
-        const n = units * perUnit;
-        const out = lab.random([rows + 3, n]);
-        const [x, weight] = [lab.random([rows + 1, k]), lab.random([n, k], type)];
-        const bias = biased ? lab.random([n]) : null;
-        const set = lab.set(units, rows, fill, shared);
-        lab.kernels.product(out, 2, x, weight, bias, activation, set, perUnit, rows);
-        return lab.read(out);
-      }),
+      agree(
+        s,
+        async (lab) => {
+          const n = units * perUnit;
+          const out = lab.random([rows + 3, n]);
+          const [x, weight] = [lab.random([rows + 1, k]), lab.random([n, k], type)];
+          const bias = biased ? lab.random([n]) : null;
+          const set = lab.set(units, rows, fill, shared);
+          lab.kernels.product(out, 2, x, weight, bias, activation, set, perUnit, rows);
+          return lab.read(out);
+        },
+        toleranceOf(type, rows),
+      ),
     200,
   );
 
-  property<[number, number, number, number, FloatDtype, Filling, boolean, boolean, number]>(
+  property<[number, number, number, number, WeightDtype, Filling, boolean, boolean, number]>(
     "accumulate, dense and of active sets, shared or not",
     [size, size, fc.constantFrom(1, 2, 3), rowCount, dtype, filling, fc.boolean(), fc.boolean(), seed],
-    (units, d, perUnit, rows, type, fill, shared, biased, s) =>
-      agree(s, async (lab) => {
-        const n = units * perUnit;
-        const out = lab.random([rows + 1, d]);
-        const [a, weight] = [lab.random([rows + 1, n]), lab.random([n, d], type)];
-        const set = lab.set(units, rows, fill, shared);
-        lab.kernels.accumulate(out, a, weight, biased ? lab.random([d]) : null, set, perUnit, rows);
-        return lab.read(out);
-      }),
+    (units, d, perUnit, rows, type, fill, shared, biased, s) => {
+      const n = units * perUnit;
+      const rounding = type === "int4" ? subject.factorRounding * (1 + n / 8) : 0; // of Σ |a · w|
+      return agree(
+        s,
+        async (lab) => {
+          const out = lab.random([rows + 1, d]);
+          const [a, weight] = [lab.random([rows + 1, n]), lab.random([n, d], type)];
+          const set = lab.set(units, rows, fill, shared);
+          lab.kernels.accumulate(out, a, weight, biased ? lab.random([d]) : null, set, perUnit, rows);
+          return lab.read(out);
+        },
+        toleranceOf(type, rows) + rounding,
+      );
+    },
     200,
   );
 

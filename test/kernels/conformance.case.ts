@@ -5,12 +5,14 @@
 import { describe } from "vitest";
 import type { Kernels } from "../../src/kernels/contract.ts";
 import { cacheOps } from "./conformance-cache.case.ts";
+import { convertOp } from "./conformance-convert.case.ts";
 import { exactness } from "./conformance-exact.case.ts";
 import { guarantees } from "./conformance-guarantees.case.ts";
 import { matrixOps } from "./conformance-matrix.case.ts";
 import { recovery } from "./conformance-recover.case.ts";
+import { screening } from "./conformance-screen.case.ts";
 import { selectOps } from "./conformance-select.case.ts";
-import { Subject } from "./subject.ts";
+import { Subject, type SubjectOptions } from "./subject.ts";
 
 /**
  * The suite. `open` takes a number of threads where a backend has them. `tolerance` is what sums in float32 may be off,
@@ -21,11 +23,14 @@ export function conformance(
   open: (threads?: number) => Kernels,
   judge: () => Kernels,
   tolerance: number,
+  options: SubjectOptions = {},
 ): void {
   describe(`kernels: ${name}`, () => {
-    const subject = new Subject(open, judge, tolerance);
+    const subject = new Subject(open, judge, tolerance, options);
     matrixOps(subject);
+    if (options.isQuantized !== false) convertOp(subject);
     selectOps(subject);
+    screening(subject);
     cacheOps(subject);
     recovery(subject);
     exactness(subject);

@@ -4,12 +4,15 @@
  */
 import type { ActiveSet, Kernels, Placement } from "../../src/kernels/contract.ts";
 import type { Dtype, HostArray, QuantizedDtype } from "../../src/tensor/dtype.ts";
-import { bf16ToNumber, f16ToNumber } from "../../src/tensor/dtype.ts";
+import { bf16ToNumber, f16ToNumber, isQuantized, numberToBf16, numberToF16 } from "../../src/tensor/dtype.ts";
 import type { Tensor } from "../../src/tensor/tensor.ts";
-import { elementCount } from "../../src/tensor/tensor.ts";
+import { byteLength, elementCount } from "../../src/tensor/tensor.ts";
+import { decode, encode, roundedInBlocks } from "./float64-quantized.ts";
 
 interface Numbers extends Tensor {
   readonly values: number[];
+  /** What a quantized tensor holds; `values` is what it means. */
+  readonly bytes: Uint8Array;
 }
 
 const of = (tensor: Tensor): number[] => (tensor as Numbers).values;
@@ -22,6 +25,18 @@ const widen: Record<Exclude<Dtype, QuantizedDtype>, (stored: number) => number> 
   i32: (v) => v,
   u8: (v) => v,
 };
+
+/** What is left of a number once it is stored. */
+const narrow = {
+  f32: (v: number) => Math.fround(v),
+  f16: (v: number) => f16ToNumber(numberToF16(v)),
+  bf16: (v: number) => bf16ToNumber(numberToBf16(v)),
+};
+/** The elements as they lie in memory. */
+function stored(tensor: Tensor): number[] {
+  if (tensor.dtype === "f16") return of(tensor).map(numberToF16);
+  return tensor.dtype === "bf16" ? of(tensor).map(numberToBf16) : of(tensor);
+}
 
 /** Row r of a matrix. */
 function row(tensor: Tensor, r: number): number[] {
@@ -76,20 +91,31 @@ export function openFloat64(): Kernels {
       dtype,
       shape,
       values: new Array(elementCount(shape)).fill(0),
+      bytes: new Uint8Array(isQuantized(dtype) ? byteLength({ dtype, shape }) : 0),
     }),
+    map: () => null,
     async upload() {
       throw new Error("not needed here");
     },
     write(tensor, values: HostArray, offset = 0) {
+      if (isQuantized(tensor.dtype)) {
+        (tensor as Numbers).bytes.set(values, offset);
+        Object.assign(of(tensor), decode(tensor, (tensor as Numbers).bytes));
+        return;
+      }
       values.forEach((v, i) => {
         of(tensor)[offset + i] = widen[tensor.dtype as keyof typeof widen](v);
       });
     },
     async read(tensor, into, offset = 0) {
-      into.set(of(tensor).slice(offset, offset + into.length));
+      const { bytes } = tensor as Numbers;
+      into.set((isQuantized(tensor.dtype) ? [...bytes] : stored(tensor)).slice(offset, offset + into.length));
     },
     free() {},
     dispose() {},
+    screen() {
+      throw new Error("screening is checked against full products");
+    },
     fork() {},
     join() {},
 
@@ -118,6 +144,14 @@ export function openFloat64(): Kernels {
         setRow(out, outRow + r, values);
       });
     },
+    convert(out, outRow, x, xRow, rows) {
+      for (const r of upTo(rows)) {
+        const values = row(x, xRow + r).map(Math.fround);
+        if (isQuantized(out.dtype)) encode(out, (out as Numbers).bytes, outRow + r, values);
+        else setRow(out, outRow + r, values.map(narrow[out.dtype as keyof typeof narrow]));
+      }
+      if (isQuantized(out.dtype)) Object.assign(of(out), decode(out, (out as Numbers).bytes));
+    },
     transpose(out, x, rows) {
       for (const c of upTo(x.shape[1]!))
         setRow(
@@ -138,7 +172,8 @@ export function openFloat64(): Kernels {
     },
     product(out, outRow, x, weight, bias, activation, set, perUnit, rows) {
       for (const r of upTo(rows)) {
-        const [input, result] = [row(x, r), row(out, outRow + r)];
+        const input = isQuantized(weight.dtype) ? roundedInBlocks(row(x, r)) : row(x, r);
+        const result = row(out, outRow + r);
         for (const o of active(set, perUnit, weight.shape[0]!, r)) {
           const w = row(weight, o);
           const value = sum(input.map((v, i) => v * w[i]!)) + (bias ? of(bias)[o]! : 0);
@@ -204,7 +239,8 @@ export function openFloat64(): Kernels {
               [keys, kWeight, kBias],
               [values, vWeight, vBias],
             ] as const) {
-              const [result, kept] = [row(cache, at(p)), row(recovery.inputs, input(p))];
+              const [result, given] = [row(cache, at(p)), row(recovery.inputs, input(p))];
+              const kept = isQuantized(weight.dtype) ? roundedInBlocks(given) : given;
               for (const i of upTo(headDim)) {
                 const o = head * headDim + i;
                 const w = row(weight, o);

@@ -2,13 +2,19 @@
 import { expect } from "vitest";
 import type { ActiveSet, Kernels, Placement } from "../../src/kernels/contract.ts";
 import {
+  bf16ToNumber,
   type Dtype,
-  type FloatDtype,
+  f16ToNumber,
   fromFloat32,
   type HostArray,
   hostView,
+  isQuantized,
+  numberToF16,
+  type QuantizedDtype,
+  type WeightDtype,
 } from "../../src/tensor/dtype.ts";
-import { elementCount, type Tensor } from "../../src/tensor/tensor.ts";
+import { quantizedLayout } from "../../src/tensor/quantized.ts";
+import { byteLength, elementCount, type Tensor } from "../../src/tensor/tensor.ts";
 
 /** Sequence and position of a row. */
 export type Place = readonly [sequence: number, position: number];
@@ -46,10 +52,34 @@ export class Lab {
     for (const tensor of this.#made.splice(0)) this.kernels.free(tensor);
   }
 
-  /** Uniform in [−1, 1). */
-  random(shape: readonly number[], type: FloatDtype = "f32"): Tensor {
+  /** Uniform in [−1, 1); of quantized types roughly so. */
+  random(shape: readonly number[], type: WeightDtype = "f32"): Tensor {
+    if (isQuantized(type)) return this.tensor(type, shape, this.#randomBytes(type, shape));
     const values = Float32Array.from({ length: elementCount(shape) }, () => this.next() * 2 - 1);
     return this.tensor(type, shape, fromFloat32(type, values));
+  }
+
+  /** Any codes, zero in the padding, and scales of both signs where there may be. */
+  #randomBytes(type: QuantizedDtype, [rows = 0, columns = 0]: readonly number[]): Uint8Array {
+    const { bytes, codeStride, scaleOffset, scaleStride } = quantizedLayout(type, rows, columns);
+    const view = new DataView(new ArrayBuffer(bytes));
+    const below = (limit: number) => Math.floor(this.next() * limit);
+    const code = (column: number) => (column < columns ? below(255) - 127 : 0);
+    const nibble = (column: number) => (column < columns ? below(16) : 8);
+    const scale = (most: number) => (this.next() + 0.5) / 1.5 / most;
+    for (let r = 0; r < rows; r++) {
+      for (let j = 0; j < codeStride; j++) {
+        const column = Math.floor(j / 32) * 64 + (j % 32);
+        if (type === "int8") view.setInt8(r * codeStride + j, code(j));
+        else view.setUint8(r * codeStride + j, nibble(column) + 16 * nibble(column + 32));
+      }
+      const scales = scaleOffset + r * scaleStride;
+      if (type === "int8") view.setFloat32(scales, scale(127), true);
+      else
+        for (let at = scales; at < scales + scaleStride; at += 2)
+          view.setUint16(at, numberToF16(this.next() < 0.5 ? scale(8) : -scale(8)), true);
+    }
+    return new Uint8Array(view.buffer);
   }
 
   floats(shape: readonly number[], values: ArrayLike<number>): Tensor {
@@ -123,10 +153,18 @@ export class Lab {
   }
 
   async read(tensor: Tensor): Promise<number[]> {
-    const count = elementCount(tensor.shape);
-    const into = hostView(tensor.dtype, new ArrayBuffer(count * 4), 0, count);
+    const bytes = byteLength(tensor);
+    const count = isQuantized(tensor.dtype) ? bytes : elementCount(tensor.shape);
+    const into = hostView(tensor.dtype, new ArrayBuffer(bytes), 0, count);
     await this.kernels.read(tensor, into);
     return [...into];
+  }
+
+  /** A tensor of floats as numbers. */
+  async numbers(tensor: Tensor): Promise<number[]> {
+    const stored = await this.read(tensor);
+    if (tensor.dtype === "f16") return stored.map(f16ToNumber);
+    return tensor.dtype === "bf16" ? stored.map(bf16ToNumber) : stored;
   }
 
   /** The units that a set lists, row by row. */

@@ -5,9 +5,19 @@ import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { openReference } from "../../src/kernels/reference/reference.ts";
 import { type Bundle, loadBundle, writeBundle } from "../../src/sparsity/bundle.ts";
+import { type PredictorKind, predictorKinds } from "../../src/sparsity/predictor.ts";
 import { f16ToNumber } from "../../src/tensor/dtype.ts";
 import type { Tensor } from "../../src/tensor/tensor.ts";
 import { BundleError, WeightsError } from "../../src/util/errors.ts";
+import {
+  bitFlip,
+  headerEdit,
+  type Mutation,
+  metadataEdit,
+  parse,
+  splice,
+  truncation,
+} from "../helpers/mutations.ts";
 import { temporaryFolder } from "../helpers/temporary-folder.ts";
 import { bundleKey, tinyBundle, tinyBundleModel } from "../helpers/tiny-bundle.ts";
 import { watchMemory } from "../helpers/watch-memory.ts";
@@ -16,54 +26,15 @@ const folder = temporaryFolder();
 const file = join(folder, "damaged.safetensors");
 const kernels = openReference();
 afterAll(() => kernels.dispose());
-let sound: Uint8Array;
+const sound = {} as Record<PredictorKind, Uint8Array>;
 beforeAll(async () => {
-  const { metadata, tensors } = tinyBundle();
-  await writeBundle(file, metadata, tensors);
-  sound = new Uint8Array(readFileSync(file));
+  for (const kind of predictorKinds) {
+    const { metadata, tensors } = tinyBundle(kind);
+    await writeBundle(file, metadata, tensors);
+    sound[kind] = new Uint8Array(readFileSync(file));
+  }
 });
 
-type Mutation = (bytes: Uint8Array) => Uint8Array;
-interface Parts {
-  readonly header: string;
-  readonly data: Uint8Array;
-}
-
-function parse(bytes: Uint8Array): Parts {
-  const length = Number(new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true));
-  const header = new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes.subarray(8, 8 + length));
-  return { header, data: bytes.subarray(8 + length) };
-}
-
-function assemble({ header, data }: Parts): Uint8Array {
-  const text = new TextEncoder().encode(header);
-  const bytes = new Uint8Array(8 + text.length + data.length);
-  new DataView(bytes.buffer).setBigUint64(0, BigInt(text.length), true);
-  bytes.set(text, 8);
-  bytes.set(data, 8 + text.length);
-  return bytes;
-}
-
-const place = fc.oneof(
-  fc.double({ min: 0, max: 0.9999, noNaN: true }),
-  fc.double({ min: 0, max: 0.01, noNaN: true }),
-);
-const bitFlip: fc.Arbitrary<Mutation> = fc.tuple(place, fc.nat(7)).map(([at, bit]) => (bytes) => {
-  const changed = bytes.slice();
-  changed[Math.floor(at * changed.length)]! ^= 1 << bit;
-  return changed;
-});
-const truncation: fc.Arbitrary<Mutation> = place.map(
-  (at) => (bytes) => bytes.slice(0, Math.floor(at * bytes.length)),
-);
-const splice: fc.Arbitrary<Mutation> = fc
-  .tuple(place, fc.nat(20), fc.uint8Array({ maxLength: 12 }))
-  .map(([at, removed, inserted]) => (bytes) => {
-    const start = Math.floor(at * bytes.length);
-    return Uint8Array.of(...bytes.subarray(0, start), ...inserted, ...bytes.subarray(start + removed));
-  });
-
-/** One token of the header becomes another one of it, or something else. */
 const others = [
   "0",
   "1",
@@ -77,18 +48,7 @@ const others = [
   "[0,4]",
   "null",
 ];
-const headerEdit: fc.Arbitrary<Mutation> = fc
-  .tuple(fc.nat(), fc.oneof(fc.nat(), fc.constantFrom(...others)))
-  .map(([which, by]) => (bytes) => {
-    const { header, data } = parse(bytes);
-    const tokens = [...header.matchAll(/"(?:[^"\\]|\\.)*"|\d+|\[[\d,]*\]/g)];
-    const token = tokens[which % tokens.length]!;
-    const replacement = typeof by === "number" ? tokens[by % tokens.length]![0] : by;
-    const edited = header.slice(0, token.index) + replacement + header.slice(token.index + token[0].length);
-    return assemble({ header: edited, data });
-  });
-
-const values = fc.constantFrom<unknown>(
+const values: readonly unknown[] = [
   0,
   -1,
   1,
@@ -107,37 +67,13 @@ const values = fc.constantFrom<unknown>(
   "mlp-input",
   "previous-block",
   "attention-input",
+  "first-block",
+  "per-layer",
+  "shadow",
   [],
   {},
   [[]],
-);
-type Change = "replace" | "delete" | "add" | "duplicate";
-const changes = fc.constantFrom<Change>("replace", "replace", "delete", "add", "duplicate");
-
-/** One value of the bundle's own metadata is replaced, removed, joined by another or doubled. */
-const metadataEdit: fc.Arbitrary<Mutation> = fc
-  .tuple(fc.nat(), changes, values)
-  .map(([which, change, value]) => (bytes) => {
-    const { header, data } = parse(bytes);
-    const json = JSON.parse(header);
-    const metadata = JSON.parse(json.__metadata__[bundleKey]);
-    const places: { holder: Record<string, unknown>; key: string }[] = [];
-    const visit = (holder: Record<string, unknown>) => {
-      for (const key of Object.keys(holder)) {
-        places.push({ holder, key });
-        const inner = holder[key];
-        if (typeof inner === "object" && inner !== null) visit(inner as Record<string, unknown>);
-      }
-    };
-    visit(metadata);
-    const { holder, key } = places[which % places.length]!;
-    if (change === "replace") holder[key] = value;
-    else if (change === "add") holder[`${key}x`] = value;
-    else if (Array.isArray(holder)) change === "delete" ? holder.pop() : holder.push(holder[0]);
-    else delete holder[key];
-    json.__metadata__[bundleKey] = JSON.stringify(metadata);
-    return assemble({ header: JSON.stringify(json), data });
-  });
+];
 
 /** Compares everything that was loaded with what `JSON.parse` and slicing make of the bytes. */
 async function checkAgainstNaiveReader(bundle: Bundle, bytes: Uint8Array): Promise<void> {
@@ -169,9 +105,9 @@ async function checkAgainstNaiveReader(bundle: Bundle, bytes: Uint8Array): Promi
     if (tensor.dtype === "f16") return Float32Array.from(halves, f16ToNumber);
     return new Float32Array(Uint32Array.from(halves, (bits) => bits << 16).buffer);
   };
-  let known = 0;
+  const known = new Set<string>();
   const same = (name: string, loaded: Float32Array) => {
-    known += 1;
+    known.add(name);
     expect(loaded, name).toEqual(widened(name));
   };
   for (const unit of ["heads", "neurons"] as const)
@@ -186,11 +122,13 @@ async function checkAgainstNaiveReader(bundle: Bundle, bytes: Uint8Array): Promi
       expect(predictor.source).toBe(bundle.metadata.sources[unit]);
       for (const part of ["down", "up", "bias"] as const) {
         const tensor = predictor[part];
-        if (tensor === null) expect(tensors[`${unit}.${layer}.${part}`]).toBeUndefined();
-        else same(`${unit}.${layer}.${part}`, await read(tensor));
+        const isShared = bundle.metadata.predictor === "shadow" && part === "down";
+        const name = isShared ? `${unit}.down` : `${unit}.${layer}.${part}`;
+        if (tensor === null) expect(tensors[name]).toBeUndefined();
+        else same(name, await read(tensor));
       }
     }
-  expect(known).toBe(Object.keys(tensors).length);
+  expect(known.size).toBe(Object.keys(tensors).length);
 }
 
 async function outcome(bytes: Uint8Array): Promise<"refused" | "same meaning"> {
@@ -216,18 +154,18 @@ async function outcome(bytes: Uint8Array): Promise<"refused" | "same meaning"> {
 
 describe("damaged bundles", () => {
   it("load when they are not damaged", async () => {
-    expect(await outcome(sound)).toBe("same meaning");
+    for (const kind of predictorKinds) expect(await outcome(sound[kind]), kind).toBe("same meaning");
   });
 
   it.each([
     ["bit flips", bitFlip, 500],
     ["truncations", truncation, 200],
     ["splices", splice, 300],
-    ["edits of the header", headerEdit, 450],
-    ["edits of the metadata", metadataEdit, 450],
+    ["edits of the header", headerEdit(others), 450],
+    ["edits of the metadata", metadataEdit(bundleKey, values), 450],
     [
       "two at once",
-      fc.tuple(headerEdit, fc.oneof(metadataEdit, bitFlip)).map(
+      fc.tuple(headerEdit(others), fc.oneof(metadataEdit(bundleKey, values), bitFlip)).map(
         ([a, b]): Mutation =>
           (bytes) => {
             const once = a(bytes);
@@ -244,8 +182,9 @@ describe("damaged bundles", () => {
     "%s",
     async (_, mutation, runs) => {
       const outcomes = { refused: 0, "same meaning": 0 };
-      const property = fc.asyncProperty(mutation, async (mutate) => {
-        outcomes[await outcome(mutate(sound))] += 1;
+      const kinds = fc.constantFrom(...predictorKinds);
+      const property = fc.asyncProperty(mutation, kinds, async (mutate, kind) => {
+        outcomes[await outcome(mutate(sound[kind]))] += 1;
       });
       await fc.assert(property, {
         numRuns: runs,

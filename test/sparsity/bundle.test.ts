@@ -46,6 +46,23 @@ describe("a sound bundle", () => {
     bundle.dispose();
   });
 
+  it("loads as it was written, with one predictor for all layers", async () => {
+    const { metadata, tensors } = tinyBundle("shadow");
+    await writeBundle(file, metadata, tensors);
+    const bundle = await open();
+    expect(bundle.metadata).toEqual(metadata);
+    const { heads, neurons } = bundle.predictors;
+    expect(heads[0]).toBeNull();
+    expect([heads[1]!.down!.shape, heads[1]!.up.shape]).toEqual([
+      [3, 4],
+      [2, 3],
+    ]);
+    expect(neurons[0]!.down).toBe(neurons[1]!.down);
+    expect(neurons[0]!.up).not.toBe(neurons[1]!.up);
+    expect(neurons[1]!.source).toBe("first-block");
+    bundle.dispose();
+  });
+
   it("may lack the predictor of a layer that is dense", async () => {
     const parts = tinyBundle();
     const tensors = parts.tensors.filter(({ name }) => !/^heads\.0\.(up|bias)/.test(name));
@@ -58,10 +75,10 @@ describe("a sound bundle", () => {
 
 /** What is done to a bundle, and what the message must say. */
 const refusals: [string, (parts: BundleParts) => void, RegExp][] = [
-  ["another version", ({ metadata }) => Object.assign(metadata, { version: 1 }), /version 1.*reads 2/],
+  ["another version", ({ metadata }) => Object.assign(metadata, { version: 1 }), /version 1.*reads 3/],
   ["no version", ({ metadata }) => Object.assign(metadata, { version: undefined }), /version undefined/],
   ...Object.entries({
-    sha256: "f".repeat(64),
+    fingerprint: "f".repeat(64),
     modelType: "llama",
     layers: 3,
     hiddenSize: 8,
@@ -72,7 +89,11 @@ const refusals: [string, (parts: BundleParts) => void, RegExp][] = [
     ({ metadata }) => Object.assign(metadata.model, { [field]: value }),
     new RegExp(`another model: ${field} is ${value}`),
   ]),
-  ["a hash that is none", ({ metadata }) => Object.assign(metadata.model, { sha256: "x" }), /model\.sha256/],
+  [
+    "a hash that is none",
+    ({ metadata }) => Object.assign(metadata.model, { fingerprint: "x" }),
+    /model\.fingerprint/,
+  ],
   [
     "a source of another name",
     ({ metadata }) => Object.assign(metadata.sources, { neurons: "residual" }),
@@ -216,9 +237,52 @@ const refusals: [string, (parts: BundleParts) => void, RegExp][] = [
   ],
 ];
 
+/** The same for one predictor for all layers. */
+const shadowRefusals: [string, (parts: BundleParts) => void, RegExp][] = [
+  [
+    "no hidden layer of heads",
+    (parts) => parts.tensors.splice(parts.tensors.indexOf(find(parts, "heads.down")), 1),
+    /tensor "heads\.down" is missing/,
+  ],
+  [
+    "a hidden layer of another width than the outputs",
+    (parts) => Object.assign(find(parts, "neurons.1.up"), { shape: [3, 4] }),
+    /"neurons\.1\.up" is \[3, 4\], expected \[6, 2\]/,
+  ],
+  [
+    "a hidden layer that reads something wider",
+    (parts) => Object.assign(find(parts, "neurons.down"), { shape: [1, 8] }),
+    /"neurons\.down" is \[1, 8\], expected \[any, 4\]/,
+  ],
+  [
+    "a hidden layer of a layer's own",
+    ({ tensors }) => tensors.push({ ...tensors[0]!, name: "neurons.1.down" }),
+    /unexpected tensor "neurons\.1\.down"/,
+  ],
+  [
+    "a predictor of the first block's heads",
+    (parts) => parts.tensors.push({ ...find(parts, "heads.1.up"), name: "heads.0.up" }),
+    /heads of layer 0 cannot be predicted from first-block/,
+  ],
+  [
+    "a policy that needs one",
+    ({ metadata }) => Object.assign(metadata.policy.heads, { 0: { kind: "topK", k: 1 } }),
+    /heads of layer 0 cannot be predicted from first-block/,
+  ],
+  [
+    "a source of one layer's own",
+    ({ metadata }) => Object.assign(metadata.sources, { heads: "attention-input" }),
+    /a predictor "shadow" of heads cannot read attention-input/,
+  ],
+];
+const kinds = [
+  ...refusals.map((refusal) => ["per-layer", ...refusal] as const),
+  ...shadowRefusals.map((refusal) => ["shadow", ...refusal] as const),
+];
+
 describe("a bundle is refused for", () => {
-  it.each(refusals)("%s", async (_, change, message) => {
-    const parts = tinyBundle();
+  it.each(kinds)("%s: %s", async (kind, _, change, message) => {
+    const parts = tinyBundle(kind);
     change(parts);
     await writeUnchecked(parts);
     const before = memory.bytes;

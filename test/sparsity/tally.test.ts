@@ -18,7 +18,7 @@ describe("active sets", () => {
     const all = setKinds.flatMap((kind) => Array.from({ length: layers }, (_, l) => sets.at(kind, l)));
     expect(new Set(all.map(({ slot }) => slot)).size).toBe(slots);
     expect(all.every(({ counts }) => counts === sets.counts)).toBe(true);
-    expect(sets.counts.shape).toEqual([slots, maxRows]);
+    expect(sets.counts.shape).toEqual([slots + 1, maxRows]); // the last is of screened words
     for (const set of all) expect(set.indices.shape).toEqual([maxRows, set.units]);
     sets.free(kernels);
   });

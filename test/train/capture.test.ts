@@ -22,12 +22,12 @@ const { hidden_size: d, ffn_dim: n, num_attention_heads: heads, num_hidden_layer
 let engine: Engine;
 let corpus: Corpus;
 let runs: SparseRun[];
-let sha256: string;
+let fingerprint: string;
 
 beforeAll(async () => {
   const tensors = await writeTinyModel(folder);
   engine = await load(folder, { backend: fastestBackend });
-  sha256 = (await engine.identity()).sha256;
+  fingerprint = (await engine.identity()).fingerprint;
   const text = join(folder, "text.txt");
   // One document is longer than a block of 64 rows.
   writeFileSync(text, `${randomText(22, 6)}<|endoftext|>${"zebra é ".repeat(9)}`);
@@ -46,7 +46,7 @@ describe("captured rows", () => {
     ["attention-input", 2, 2],
     ["previous-block", 2, 1],
   ] as const)("of %s for layer %i are what layer %i read", async (source, layer, from) => {
-    const rows = await loadRows(captured, layer, "neurons", n, source, sha256);
+    const rows = await loadRows(captured, layer, "neurons", n, source, fingerprint);
     expect([rows.width, rows.units, rows.inputs.length]).toEqual([d, n, rowCount() * d]);
     const kind = source === "mlp-input" ? "mlp" : "attention";
     const expected = runs.flatMap((run) => run.inputs[kind][from]!).flat();
@@ -58,7 +58,7 @@ describe("captured rows", () => {
 
   it("say which neurons were above zero", async () => {
     for (let layer = 0; layer < layers; layer++) {
-      const rows = await loadRows(captured, layer, "neurons", n, "mlp-input", sha256);
+      const rows = await loadRows(captured, layer, "neurons", n, "mlp-input", fingerprint);
       const expected = runs.flatMap((run) => run.worth.neurons[layer]!);
       let wrong = 0;
       for (const [row, worth] of expected.entries())
@@ -69,7 +69,7 @@ describe("captured rows", () => {
 
   it("say how large each head's output was", async () => {
     for (let layer = 0; layer < layers; layer++) {
-      const rows = await loadRows(captured, layer, "heads", heads, "attention-input", sha256);
+      const rows = await loadRows(captured, layer, "heads", heads, "attention-input", fingerprint);
       const expected = runs.flatMap((run) => run.worth.heads[layer]!);
       const norms = expected.flatMap((_, row) =>
         Array.from({ length: heads }, (__, h) => rows.value(row, h)),
@@ -79,7 +79,7 @@ describe("captured rows", () => {
   });
 
   it("are split by document: every twentieth is held out, none is on both sides", async () => {
-    const { train, heldOut } = await loadRows(captured, 0, "heads", heads, "attention-input", sha256);
+    const { train, heldOut } = await loadRows(captured, 0, "heads", heads, "attention-input", fingerprint);
     const documentOf = corpus.documents.flatMap((ids, number) => Array<number>(ids.length).fill(number));
     expect([...train, ...heldOut].sort((a, b) => a - b)).toEqual(documentOf.map((_, row) => row));
     expect(new Set(Array.from(heldOut, (row) => documentOf[row]))).toEqual(new Set([19]));
@@ -90,7 +90,7 @@ describe("captured rows", () => {
     const weights = await openSafetensors(layerFile(captured, 1));
     const metadata = JSON.parse(weights.metadata.get(captureMetadataKey)!);
     expect(metadata).toMatchObject({
-      modelSha256: sha256,
+      modelFingerprint: fingerprint,
       layer: 1,
       rows: rowCount(),
       texts: corpus.sources,
@@ -113,28 +113,28 @@ describe("a capture is refused", () => {
     const at = join(folder, "captured", "renamed");
     await capture(engine, corpus, at, () => {});
     copyFileSync(layerFile(at, 2), layerFile(at, 0));
-    await refused(at, 0, sha256, /of layer 2, not 0/);
+    await refused(at, 0, fingerprint, /of layer 2, not 0/);
   });
 
-  it("that is missing", () => refused(captured, 9, sha256, /no such file/));
+  it("that is missing", () => refused(captured, 9, fingerprint, /no such file/));
 
   it("that lacks the block before", async () => {
     const at = temporaryPath("lone");
     copyFileSync(layerFile(captured, 1), layerFile(at, 1));
-    const failed = loadRows(at, 1, "neurons", n, "previous-block", sha256);
+    const failed = loadRows(at, 1, "neurons", n, "previous-block", fingerprint);
     await expect(failed).rejects.toThrow(layerFile(at, 0));
   });
 
   it("that is none", async () => {
     const at = temporaryPath("none");
     copyFileSync(join(storiesFolder, "model.safetensors"), layerFile(at, 0));
-    await refused(at, 0, sha256, /not a capture/);
+    await refused(at, 0, fingerprint, /not a capture/);
   });
 
   it.each(["{", "7", "{}"])("whose metadata are %s", async (text) => {
     const at = temporaryPath(`text ${text.length}${text.charCodeAt(0)}`);
     await writeSafetensors(layerFile(at, 0), [], { [captureMetadataKey]: text });
-    await refused(at, 0, sha256, /not a capture/);
+    await refused(at, 0, fingerprint, /not a capture/);
   });
 
   function temporaryPath(name: string): string {

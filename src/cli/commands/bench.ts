@@ -1,19 +1,28 @@
 /** `dejavu bench`: decoding speed, dense against sparse, with machine and settings above it. */
 import { basename, resolve } from "node:path";
 import { Option } from "commander";
-import { type Bench, bench, interleave, pairedRatio, type Spread, spread } from "../../eval/bench.ts";
+import { bench, interleave, pairedRatio, spread } from "../../eval/bench.ts";
 import { type BatchBench, benchBatch } from "../../eval/bench-batch.ts";
-import { phases } from "../../kernels/contract.ts";
+import { benchPrompts, randomIds } from "../../eval/bench-prompt.ts";
 import { type Engine, load } from "../../load.ts";
+import { type OptShapeName, optShapeNames, publishedLayers } from "../../models/opt-shapes.ts";
 import { denseSelector } from "../../sparsity/dense.ts";
 import type { Selector, SelectorKind } from "../../sparsity/selector.ts";
+import { openSynthetic } from "../../synthetic.ts";
+import { type WeightDtype, weightDtypes } from "../../tensor/dtype.ts";
 import { UsageError } from "../../util/errors.ts";
+import { type BenchReport, benchText, type Reference } from "../bench-report.ts";
 import type { CommandSpec, Context } from "../command.ts";
 import { chooseSelector, withEngine } from "../engine.ts";
-import { count, gigabytesPerSecond, megabytes, percent, rate, times } from "../format.ts";
-import { describeMachine, type Machine, machineText, readBandwidth } from "../machine.ts";
-import { type CommonFlags, integer, type SelectorFlags, seedOption, selectorOptions } from "../options.ts";
-import { renderTable } from "../table.ts";
+import { describeMachine, readBandwidth } from "../machine.ts";
+import {
+  type CommonFlags,
+  integer,
+  integers,
+  type SelectorFlags,
+  seedOption,
+  selectorOptions,
+} from "../options.ts";
 
 interface Flags extends CommonFlags, SelectorFlags {
   readonly prompt: string;
@@ -22,38 +31,22 @@ interface Flags extends CommonFlags, SelectorFlags {
   readonly seed?: number;
   readonly against?: "reference";
   readonly batch?: number;
+  readonly promptTokens?: readonly number[];
+  readonly shape?: OptShapeName;
+  readonly layers?: number;
+  readonly predictorDtype?: WeightDtype;
 }
+
+/** Ids of the prompt that a synthetic model goes on from. */
+const syntheticPrompt = 16;
 
 /** Tokens and rounds on the reference backend, which may be a hundred times slower. */
 const referenceTokens = 16;
 const referenceRounds = 3;
 
-interface Reference {
-  readonly tokensPerSecond: Spread;
-  /** This backend over the reference backend, dense, taken round by round. */
-  readonly ratio: Spread;
-}
-
-interface BenchReport extends Bench {
-  readonly machine: Machine;
-  readonly model: {
-    readonly name: string;
-    readonly type: string;
-    readonly parameters: number;
-    readonly dtype: string;
-    readonly bytes: number;
-  };
-  readonly threads: number;
-  readonly selector: SelectorKind;
-  /** GB/s; null where it cannot be measured. */
-  readonly readBandwidth: number | null;
-  readonly reference?: Reference;
-  readonly batch?: BatchBench;
-}
-
 async function againstReference(context: Context, flags: Flags, engine: Engine): Promise<Reference> {
   const { output, signal } = context;
-  const reference = await load(context.folder, { backend: "reference" });
+  const reference = await load(context.folder, { backend: "reference", dtype: flags.dtype });
   try {
     const options = {
       prompt: flags.prompt,
@@ -83,17 +76,27 @@ const batchPrompts = [
 
 async function together(
   { output, signal }: Context,
-  { tokens, rounds, prompt }: Flags,
+  { tokens, rounds }: Flags,
+  prompt: string | readonly number[],
   engine: Engine,
   selector: Selector,
   sequences: number,
 ): Promise<BatchBench> {
   const onRound = (done: number, total: number) => output.progress.update("batch rounds", done, total);
-  const prompts = [prompt, ...batchPrompts];
+  const { vocabSize } = engine.model.shape;
+  const prompts =
+    typeof prompt === "string"
+      ? [prompt, ...batchPrompts]
+      : Array.from({ length: sequences }, (_, s) => randomIds(vocabSize, syntheticPrompt, s));
   return benchBatch(engine, selector, { prompts, sequences, tokens, rounds, onRound, signal });
 }
 
-async function measure(context: Context, flags: Flags, engine: Engine): Promise<BenchReport> {
+async function measure(
+  context: Context,
+  flags: Flags,
+  engine: Engine,
+  startSeconds: number,
+): Promise<BenchReport> {
   const { output, signal } = context;
   const { model, kernels } = engine;
   const selector = await chooseSelector(
@@ -101,133 +104,81 @@ async function measure(context: Context, flags: Flags, engine: Engine): Promise<
     { ...flags, selector: flags.selector ?? "predicted" },
     flags.seed,
   );
+  const { tokens, rounds, promptTokens, shape } = flags;
+  const progress = (what: string) => (done: number, total: number) =>
+    output.progress.update(what, done, total);
+  const prompt = shape ? randomIds(model.shape.vocabSize, syntheticPrompt) : flags.prompt;
+  const probe = kernels.name === "native" ? () => readBandwidth(kernels)! : undefined;
   try {
-    const { prompt, tokens, rounds } = flags;
-    const onRound = (done: number, total: number) => output.progress.update("rounds", done, total);
-    const result = await bench(engine, selector, { prompt, tokens, rounds, onRound, signal });
-    const { parameters, dtype, bytes, shape } = model;
+    const options = { prompt, tokens, rounds, probe, onRound: progress("rounds"), signal };
+    const result = await bench(engine, selector, options);
+    const { parameters, dtype, bytes } = model;
+    const name = shape ?? basename(resolve(engine.folder));
+    const lengths = promptTokens && { lengths: promptTokens, rounds, onRound: progress("prompts"), signal };
     return {
       machine: describeMachine(kernels),
-      model: { name: basename(resolve(engine.folder)), type: shape.modelType, parameters, dtype, bytes },
+      model: { name, type: model.shape.modelType, parameters, dtype, bytes },
+      ...(shape && {
+        synthetic: { layers: model.shape.layers, publishedLayers: publishedLayers(shape) },
+      }),
+      startSeconds,
       threads: kernels.threads,
       selector: selector.kind as SelectorKind,
       ...result,
-      readBandwidth: readBandwidth(kernels),
-      ...(flags.batch && { batch: await together(context, flags, engine, selector, flags.batch) }),
+      ...(lengths && { prompts: await benchPrompts(engine, lengths) }),
+      ...(flags.batch && { batch: await together(context, flags, prompt, engine, selector, flags.batch) }),
       ...(flags.against && { reference: await againstReference(context, flags, engine) }),
+      peakResidentBytes: process.resourceUsage().maxRSS * 1024,
     };
   } finally {
     selector.dispose();
   }
 }
 
-const range = ({ p25, p75 }: Spread, format: (value: number) => string) => `${format(p25)} – ${format(p75)}`;
-
-function speedTable(report: BenchReport, width: number): string {
-  const { dense, sparse, speedup, readBandwidth: roof } = report;
-  const ratio = (a: number, b: number) => percent(a / b);
-  const rows = [
-    [
-      "tokens/s, median",
-      rate(dense.tokensPerSecond.median),
-      rate(sparse.tokensPerSecond.median),
-      times(speedup.median),
-    ],
-    [
-      "  quartiles",
-      range(dense.tokensPerSecond, rate),
-      range(sparse.tokensPerSecond, rate),
-      range(speedup, times),
-    ],
-    [
-      "weights read per token",
-      megabytes(dense.bytesPerToken),
-      megabytes(sparse.bytesPerToken),
-      ratio(sparse.bytesPerToken, dense.bytesPerToken),
-    ],
-    [
-      "read rate",
-      gigabytesPerSecond(dense.gigabytesPerSecond),
-      gigabytesPerSecond(sparse.gigabytesPerSecond),
-      "",
-    ],
-  ];
-  if (roof !== null)
-    rows.push([
-      `  of ${gigabytesPerSecond(roof)} from memory`,
-      ratio(dense.gigabytesPerSecond, roof),
-      ratio(sparse.gigabytesPerSecond, roof),
-      "",
-    ]);
-  rows.push(
-    ["MLP density", percent(1), percent(sparse.mlpDensity), ""],
-    ["head density", percent(1), percent(sparse.headDensity), ""],
-  );
-  const titles = ["dense", report.selector, "ratio"].map((title) => ({ title }));
-  return renderTable([{ title: "", align: "left" }, ...titles], rows, width);
-}
-
-function phaseTable({ dense, sparse, selector }: BenchReport, width: number): string {
-  const total = (side: typeof dense) => phases.reduce((sum, phase) => sum + side.phases[phase], 0);
-  const cell = (side: typeof dense, phase: (typeof phases)[number]) => [
-    (side.phases[phase] * 1e6).toFixed(1),
-    percent(side.phases[phase] / total(side)),
-  ];
-  const rows = phases.map((phase) => [phase, ...cell(dense, phase), ...cell(sparse, phase)]);
-  const titles = ["dense", "share", selector, "share"].map((title) => ({ title }));
-  return renderTable([{ title: "µs per token", align: "left" }, ...titles], rows, width);
-}
-
-/** Small weights never leave the caches; without a word, more than all of the memory's speed looks like a mistake. */
-function cacheNote({ dense, sparse, readBandwidth: roof }: BenchReport): string {
-  const fastest = Math.max(dense.gigabytesPerSecond, sparse.gigabytesPerSecond);
-  if (roof === null || fastest <= roof) return "";
-  return "Read rates above 100 % of memory's: these weights are small enough to stay in the caches.\n";
-}
-
-function batchTable({ sequences, one, dense, sparse }: BatchBench, selector: string, width: number): string {
-  const row = (title: string, side: BatchBench["dense"]) => [
-    title,
-    rate(side.tokensPerSecond.median),
-    range(side.tokensPerSecond, rate),
-    times(side.overOne.median),
-    percent(side.unionDensity),
-  ];
-  const rows = [
-    ["one, dense", rate(one.tokensPerSecond.median), range(one.tokensPerSecond, rate), "", percent(1)],
-    row(`${sequences} together, dense`, dense),
-    row(`${sequences} together, ${selector}`, sparse),
-  ];
-  const titles = ["tokens/s", "quartiles", "over one", "neurons united"].map((title) => ({ title }));
-  return renderTable([{ title: "sequences", align: "left" }, ...titles], rows, width);
-}
-
-function benchText(report: BenchReport, width: number): string {
-  const { machine, model, threads, tokens, rounds, reference } = report;
-  const lines = [
-    machineText(machine),
-    `${model.name}: ${model.type}, ${count(model.parameters)} parameters, ${model.dtype}, ${megabytes(model.bytes)}`,
-    `threads: ${threads}; ${tokens} tokens a round, greedy; ${rounds} interleaved rounds after one to warm up`,
-  ];
-  const batch = report.batch === undefined ? "" : `\n${batchTable(report.batch, report.selector, width)}`;
-  const tables = `${lines.join("\n")}\n\n${speedTable(report, width)}${cacheNote(report)}\n${phaseTable(report, width)}${batch}`;
-  if (reference === undefined) return tables;
-  const { tokensPerSecond, ratio } = reference;
-  const against = `${rate(tokensPerSecond.median)} tokens/s dense; ${machine.backend} is ${times(ratio.median)} as fast (${range(ratio, times)})`;
-  return `${tables}\nreference backend: ${against}\n`;
+/** Opens the synthetic model asked for, hands it to `body` and disposes of it. */
+async function withSynthetic(
+  { output, signal }: Context,
+  flags: Flags & { shape: OptShapeName },
+  body: (engine: Engine) => Promise<void>,
+): Promise<void> {
+  const { shape, layers, dtype = "f16", predictorDtype, backend, threads } = flags;
+  const engine = await openSynthetic({
+    shape,
+    layers,
+    dtype,
+    predictorDtype,
+    backend,
+    threads,
+    onNotice: (sentence) => output.note(sentence),
+    onProgress: (done, total) => output.progress.update("making weights", done, total),
+    signal,
+  });
+  try {
+    await body(engine);
+  } finally {
+    engine.dispose();
+  }
 }
 
 async function runBench(context: Context, flags: Flags): Promise<void> {
   if (flags.selector === "dense")
     throw new UsageError("--selector dense: dense is what the others are compared with; choose another");
+  if (flags.shape === undefined && flags.layers !== undefined)
+    throw new UsageError(`--layers ${flags.layers}: goes with --shape, whose layers it limits`);
+  if (flags.shape !== undefined && flags.against !== undefined)
+    throw new UsageError("--against reference: a synthetic model takes minutes a token there");
   if (flags.against === "reference" && flags.backend === "reference")
     throw new UsageError(
       "--against reference compares another backend with it; leave out --backend reference",
     );
-  await withEngine(context, flags, async (engine) => {
-    const report = await measure(context, flags, engine);
+  const { shape } = flags;
+  const started = performance.now();
+  const body = async (engine: Engine) => {
+    const report = await measure(context, flags, engine, (performance.now() - started) / 1000);
     context.output.result(report, () => benchText(report, context.output.width));
-  });
+  };
+  if (shape === undefined) await withEngine(context, flags, body);
+  else await withSynthetic(context, { ...flags, shape }, body);
 }
 
 export const benchCommand: CommandSpec<Flags> = {
@@ -240,6 +191,10 @@ export const benchCommand: CommandSpec<Flags> = {
     ["bench --tokens 256 --rounds 21 --threads 1", "steadier figures of one thread"],
     ["bench --selector oracle --mlp-density 0.1", "another selector; the oracle computes everything first"],
     ["bench --batch 8", "also eight sequences decoded together"],
+    [
+      "bench --shape opt-1.3b --dtype f16 --mlp-density 0.095 --head-density 0.5 --tokens 32 --rounds 5",
+      "a large shape, at the densities published for such models",
+    ],
     ["bench --against reference --json", "also the ratio to the reference backend"],
   ],
   options: [
@@ -254,6 +209,17 @@ export const benchCommand: CommandSpec<Flags> = {
         : option,
     ),
     seedOption("the random selector (default: 0)"),
+    new Option("--prompt-tokens <n,...>", "also time reading prompts of so many random ids").argParser(
+      integers(1),
+    ),
+    new Option(
+      "--shape <name>",
+      "time random weights in a published shape instead of a model, with predictors of their real size",
+    ).choices(optShapeNames),
+    new Option("--layers <n>", "with --shape: only so many of its layers").argParser(integer(1, 1024)),
+    new Option("--predictor-dtype <type>", "with --shape: format of the predictors (default: int8)").choices(
+      weightDtypes,
+    ),
     new Option("--batch <n>", "also decode this many sequences together, dense and sparse").argParser(
       integer(2, 64),
     ),

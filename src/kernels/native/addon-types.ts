@@ -3,10 +3,10 @@ import type { Dtype } from "../../tensor/dtype.ts";
 import type { Activation } from "../contract.ts";
 
 /** Raised with every change of this file or of native/; a binary with another number is refused. */
-export const surfaceVersion = 4;
+export const surfaceVersion = 6;
 
 /** From the most to the least that a machine may offer. */
-export const instructionSets = ["avx512vnni", "avx512", "avx2", "neon", "portable"] as const;
+export const instructionSets = ["amx", "avx512vnni", "avx512", "avx2", "neon", "portable"] as const;
 export type InstructionSet = (typeof instructionSets)[number];
 
 /** The numbers of `Dtype` in native/kernels/table.h. */
@@ -46,22 +46,33 @@ export const opcode = {
   fork: 19,
   join: 20,
   convert: 21,
+  screen: 22,
 } as const;
 
 export interface Addon {
   readonly surfaceVersion: number;
   /** What this machine can run, best first. */
   readonly instructionSets: InstructionSet[];
+  /** A part of a file as memory, read when it is used; absent where the system cannot do it. */
+  readonly mapFile?: (path: string, offset: number, bytes: number) => ArrayBuffer;
   readonly Engine: new (instructionSet: InstructionSet, threads: number, commands: Int32Array) => Engine;
 }
 
 /** The tensors, threads and command list of one backend. Every method throws after `dispose`. */
 export interface Engine {
   /**
-   * Registers a matrix [rows, columns] of `bytes` bytes within `buffer` (64 bytes larger) and returns its number.
-   * Its offset in the buffer, at which it is aligned to 64 bytes, is written to word 0 of the command list.
+   * Registers a matrix [rows, columns] of `bytes` bytes within `buffer`, which has room to align it to 64 bytes, and
+   * returns its number. Its offset in the buffer is written to word 0 of the command list.
+   * @param isOurs the memory is this matrix's alone: it may be made of large pages
    */
-  add(buffer: ArrayBuffer, bytes: number, dtype: number, rows: number, columns: number): number;
+  add(
+    buffer: ArrayBuffer,
+    bytes: number,
+    dtype: number,
+    rows: number,
+    columns: number,
+    isOurs: boolean,
+  ): number;
   remove(tensor: number): void;
   /** Executes the first `length` words of the command list. */
   run(length: number): void;

@@ -26,10 +26,12 @@ export class CommandList {
   /** Where the next word of the command being written goes. */
   #at = 0;
   #isForked = false;
+  readonly #addon: Addon;
   /** Null once disposed of. */
   #engine: Engine | null;
 
   constructor(addon: Addon, instructionSet: InstructionSet, threads: number) {
+    this.#addon = addon;
     this.#engine = new addon.Engine(instructionSet, threads, this.#words);
   }
 
@@ -131,13 +133,22 @@ export class CommandList {
     for (const extent of shape)
       if (!Number.isSafeInteger(extent) || extent < 0)
         throw new RangeError(`allocate: the shape [${shape.join(", ")}] is not of whole numbers ≥ 0`);
-    const engine = this.flush(); // word 0 is about to carry the offset
-    const count = elementCount(shape);
-    const rows = elementCount(shape.slice(0, -1));
+    return this.#add(dtype, shape, new ArrayBuffer(byteLength({ dtype, shape }) + alignment), true);
+  }
+
+  /** A tensor over a part of a file; null where files cannot be mapped. */
+  map(dtype: Dtype, shape: readonly number[], file: string, offset: number): NativeTensor | null {
     const bytes = byteLength({ dtype, shape });
-    const buffer = new ArrayBuffer(bytes + alignment);
-    const id = engine.add(buffer, bytes, dtypeNumber[dtype], rows, shape.at(-1) ?? 1);
-    const view = hostView(dtype, buffer, this.#words[0]!, isQuantized(dtype) ? bytes : count);
+    if (this.#addon.mapFile === undefined || bytes === 0) return null;
+    return this.#add(dtype, shape, this.#addon.mapFile(file, offset, bytes), false);
+  }
+
+  #add(dtype: Dtype, shape: readonly number[], buffer: ArrayBuffer, isOurs: boolean): NativeTensor {
+    const engine = this.flush(); // word 0 is about to carry the offset
+    const bytes = byteLength({ dtype, shape });
+    const rows = elementCount(shape.slice(0, -1));
+    const id = engine.add(buffer, bytes, dtypeNumber[dtype], rows, shape.at(-1) ?? 1, isOurs);
+    const view = hostView(dtype, buffer, this.#words[0]!, isQuantized(dtype) ? bytes : elementCount(shape));
     return new NativeTensor(this, id, dtype, Object.freeze([...shape]), view);
   }
 

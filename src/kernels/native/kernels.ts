@@ -29,6 +29,11 @@ export class NativeKernels implements Kernels {
     return this.#list.allocate(dtype, shape);
   }
 
+  map(dtype: Dtype, shape: readonly number[], file: string, offset: number): Tensor | null {
+    check.checkMap(dtype, shape, offset);
+    return this.#list.map(dtype, shape, file, offset);
+  }
+
   async upload(tensor: Tensor, fill: (bytes: Uint8Array) => void | Promise<void>): Promise<void> {
     const { view } = this.#list.own(tensor);
     this.#list.flush();
@@ -81,8 +86,8 @@ export class NativeKernels implements Kernels {
     this.#list.begin(opcode.copyRows).tensor(out).word(outRow).tensor(x).word(xRow).word(rows).end();
   }
 
-  /** out[outRow + r, :] = x[xRow + r, :], rounded to the dtype of out; both are weight matrices. */
   convert(out: Tensor, outRow: number, x: Tensor, xRow: number, rows: number): void {
+    check.checkConvert(out, outRow, x, xRow, rows);
     this.#list.begin(opcode.convert).tensor(out).word(outRow).tensor(x).word(xRow).word(rows).end();
   }
 
@@ -218,6 +223,20 @@ export class NativeKernels implements Kernels {
       .word(rows)
       .set(set)
       .end();
+  }
+
+  screen(
+    set: ActiveSet,
+    out: Tensor,
+    scores: Tensor,
+    x: Tensor,
+    norms: Tensor,
+    k: number,
+    rows: number,
+  ): void {
+    check.checkScreen(set, out, scores, x, norms, k, rows);
+    const list = this.#list.begin(opcode.screen).tensor(out).tensor(scores).tensor(x).tensor(norms);
+    list.size(k).word(rows).set(set).end();
   }
 
   refine(out: ActiveSet, set: ActiveSet, values: Tensor, rows: number): void {

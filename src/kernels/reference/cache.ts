@@ -1,8 +1,11 @@
 /** Ops on the key/value cache: storing rows, attending to them, and computing late what a skipped head left out. */
+import { type FloatDtype, fromFloat32 } from "../../tensor/dtype.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import type { ActiveSet, Placement, Recovery } from "../contract.ts";
+import { type Dot, dotWith } from "./dot.ts";
 import { forEachSelected } from "./matrix.ts";
-import { floatsOf, intsOf, RowReader } from "./tensor.ts";
+import { RowReader } from "./row-reader.ts";
+import { dataOf, floatsOf, intsOf } from "./tensor.ts";
 
 /** Cache row of a sequence's position; throws where the tables lead outside the cache. */
 function cacheRow(placement: Placement, sequence: number, position: number, cache: Tensor): number {
@@ -24,7 +27,7 @@ export function storeRows(cache: Tensor, x: Tensor, placement: Placement, rows: 
   const input = floatsOf(x);
   for (let r = 0; r < rows; r++) {
     const row = cacheRow(placement, sequenceOf(placement, r), positionOf(placement, r), cache);
-    floatsOf(cache).set(input.subarray(r * d, (r + 1) * d), row * d);
+    dataOf(cache).set(fromFloat32(cache.dtype as FloatDtype, input.subarray(r * d, (r + 1) * d)), row * d);
   }
 }
 
@@ -39,11 +42,12 @@ export function attention(
   rows: number,
 ): void {
   const width = q.shape[1]!;
-  const kvWidth = keys.shape[1]!;
   const headCount = width / headDim;
-  const group = width / kvWidth;
+  const group = width / keys.shape[1]!;
   const y = floatsOf(out);
-  const [query, k, v] = [floatsOf(q), floatsOf(keys), floatsOf(values)];
+  const query = floatsOf(q);
+  const [k, v] = [new RowReader(keys), new RowReader(values)];
+  const mixed = new Float64Array(headDim);
   for (let r = 0; r < rows; r++) {
     const visible = positionOf(placement, r) + 1;
     cacheRow(placement, sequenceOf(placement, r), visible - 1, keys); // throws for a position that cannot be
@@ -56,40 +60,43 @@ export function attention(
       const kvStart = Math.floor(head / group) * headDim;
       let max = Number.NEGATIVE_INFINITY;
       for (let t = 0; t < visible; t++) {
+        const key = k.seek(cacheRows[t]!);
         let dot = 0;
-        for (let i = 0; i < headDim; i++)
-          dot += query[start + i]! * k[cacheRows[t]! * kvWidth + kvStart + i]!;
+        for (let i = 0; i < headDim; i++) dot += query[start + i]! * key.values[key.offset + kvStart + i]!;
         weights[t] = dot / Math.sqrt(headDim);
         max = Math.max(max, weights[t]!);
       }
       let sum = 0;
       for (let t = 0; t < visible; t++) sum += weights[t] = Math.exp(weights[t]! - max);
-      for (let i = 0; i < headDim; i++) {
-        let mixed = 0;
-        for (let t = 0; t < visible; t++) mixed += weights[t]! * v[cacheRows[t]! * kvWidth + kvStart + i]!;
-        y[start + i] = mixed / sum;
+      mixed.fill(0);
+      for (let t = 0; t < visible; t++) {
+        const value = v.seek(cacheRows[t]!);
+        for (let i = 0; i < headDim; i++)
+          mixed[i]! += weights[t]! * value.values[value.offset + kvStart + i]!;
       }
+      for (let i = 0; i < headDim; i++) y[start + i] = mixed[i]! / sum;
     });
   }
 }
 
-/** cache[row, head's columns] = weight[head's rows] · input + bias */
+/** cache[row, head's columns] = weight[head's rows] · (the row of x that `weight` has taken) + bias */
 function projectHead(
   cache: Tensor,
   row: number,
   head: number,
   headDim: number,
-  input: Float32Array,
-  weight: RowReader,
+  weight: Dot,
   bias: Float32Array | null,
 ): void {
-  const y = floatsOf(cache);
-  for (let o = head * headDim; o < (head + 1) * headDim; o++) {
-    const { values, offset } = weight.seek(o);
-    let sum = 0;
-    for (let i = 0; i < input.length; i++) sum += input[i]! * values[offset + i]!;
-    y[row * cache.shape[1]! + o] = sum + (bias ? bias[o]! : 0);
+  const projected = new Float32Array(headDim);
+  for (let i = 0; i < headDim; i++) {
+    const o = head * headDim + i;
+    projected[i] = weight.with(o) + (bias ? bias[o]! : 0);
   }
+  dataOf(cache).set(
+    fromFloat32(cache.dtype as FloatDtype, projected),
+    row * cache.shape[1]! + head * headDim,
+  );
 }
 
 export function recover(
@@ -111,7 +118,7 @@ export function recover(
   const window = recovery.inputs.shape[0]! / placement.pages.shape[0]!;
   const inputs = floatsOf(recovery.inputs);
   const filled = intsOf(recovery.filled);
-  const [kw, vw] = [new RowReader(keyWeight), new RowReader(valueWeight)];
+  const [kw, vw] = [dotWith(keyWeight), dotWith(valueWeight)];
   const [kb, vb] = [keyBias && floatsOf(keyBias), valueBias && floatsOf(valueBias)];
   for (let r = 0; r < rows; r++) {
     const sequence = sequenceOf(placement, r);
@@ -127,9 +134,13 @@ export function recover(
       caughtUp += 1;
       for (let p = from; p <= position; p++) {
         const row = cacheRow(placement, sequence, p, keys);
-        const input = inputs.subarray(inputRow(p), inputRow(p) + d);
-        projectHead(keys, row, head, headDim, input, kw, kb);
-        projectHead(values, row, head, headDim, input, vw, vb);
+        for (const [cache, weight, bias] of [
+          [keys, kw, kb],
+          [values, vw, vb],
+        ] as const) {
+          weight.take(inputs, inputRow(p));
+          projectHead(cache, row, head, headDim, weight, bias);
+        }
       }
       filled[sequence * headCount + head] = position + 1;
     });

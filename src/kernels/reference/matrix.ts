@@ -1,7 +1,9 @@
 /** Products with weight matrices, as plain as they can be written. Sums run in float64 and are rounded once. */
 import type { Tensor } from "../../tensor/tensor.ts";
 import type { Activation, ActiveSet } from "../contract.ts";
-import { floatsOf, intsOf, RowReader } from "./tensor.ts";
+import { dotWith } from "./dot.ts";
+import { RowReader } from "./row-reader.ts";
+import { floatsOf, intsOf } from "./tensor.ts";
 
 /** Calls `visit` with each weight row that row `r` of the activations needs, in ascending order. */
 export function forEachSelected(
@@ -39,15 +41,14 @@ export function product(
   const y = floatsOf(out);
   const input = floatsOf(x);
   const b = bias && floatsOf(bias);
-  const w = new RowReader(weight);
-  for (let r = 0; r < rows; r++)
+  const dot = dotWith(weight);
+  for (let r = 0; r < rows; r++) {
+    dot.take(input, r * k);
     forEachSelected(set, rowsPerUnit, n, r, (o) => {
-      const { values, offset } = w.seek(o);
-      let sum = 0;
-      for (let i = 0; i < k; i++) sum += input[r * k + i]! * values[offset + i]!;
-      sum += b ? b[o]! : 0;
+      const sum = dot.with(o) + (b ? b[o]! : 0);
       y[(outRow + r) * n + o] = activation === "relu" && sum < 0 ? 0 : sum;
     });
+  }
 }
 
 export function accumulate(

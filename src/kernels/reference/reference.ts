@@ -4,8 +4,10 @@ import type { Tensor } from "../../tensor/tensor.ts";
 import * as check from "../checks.ts";
 import type { Kernels, Phase } from "../contract.ts";
 import * as cache from "./cache.ts";
+import { convert } from "./convert.ts";
 import * as matrix from "./matrix.ts";
 import * as rowOps from "./rows.ts";
+import { screen } from "./screen.ts";
 import * as select from "./select.ts";
 import { allocateTensor, dataOf, type ReferenceTensor } from "./tensor.ts";
 
@@ -36,6 +38,7 @@ export function openReference(): Kernels {
       tensors.add(tensor);
       return tensor;
     },
+    map: (): null => null,
     async upload(tensor: Tensor, fill: (bytes: Uint8Array) => void | Promise<void>) {
       const data = dataOf(tensor);
       await fill(hostView("u8", data.buffer, data.byteOffset, data.byteLength) as Uint8Array);
@@ -83,6 +86,7 @@ export function openReference(): Kernels {
     embedding: checked(check.checkEmbedding, rowOps.embedding),
     addRows: checked(check.checkAddRows, rowOps.addRows),
     copyRows: checked(check.checkCopyRows, rowOps.copyRows),
+    convert: checked(check.checkConvert, convert),
     transpose: checked(check.checkTranspose, matrix.transpose),
     layerNorm: checked(
       (out, x, w, b, _e, rows) => check.checkLayerNorm(out, x, w, b, rows),
@@ -104,6 +108,7 @@ export function openReference(): Kernels {
       (set, scores, _t, rows) => check.checkSelect("selectThreshold", set, scores, rows),
       select.selectThreshold,
     ),
+    screen: checked(check.checkScreen, screen),
     refine: checked(check.checkRefine, select.refine),
     logSoftmax: checked(check.checkLogSoftmax, rowOps.logSoftmax),
     argmax: checked(check.checkArgmax, select.argmax),

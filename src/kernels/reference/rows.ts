@@ -1,6 +1,7 @@
 /** Ops that work on one row at a time: look-ups, copies, norms, softmax. */
 import type { Tensor } from "../../tensor/tensor.ts";
-import { floatsOf, intsOf, RowReader } from "./tensor.ts";
+import { RowReader } from "./row-reader.ts";
+import { floatsOf, intsOf } from "./tensor.ts";
 
 export function embedding(out: Tensor, table: Tensor, ids: Tensor, rows: number): void {
   const [vocab, d] = table.shape as [number, number];

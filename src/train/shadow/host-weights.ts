@@ -1,7 +1,7 @@
 /** Weights of a checkpoint as float32 on the host, for the backward pass, which inference has no use for. */
-import { type FloatDtype, hostView, toFloat32 } from "../../tensor/dtype.ts";
+import { bytesPerElement, type FloatDtype, hostView, toFloat32 } from "../../tensor/dtype.ts";
 import { elementCount } from "../../tensor/tensor.ts";
-import { elementBytes, type Weights } from "../../weights/index.ts";
+import type { Weights } from "../../weights/index.ts";
 
 const floatDtypes: Readonly<Record<string, FloatDtype>> = { F32: "f32", F16: "f16", BF16: "bf16" };
 
@@ -14,7 +14,7 @@ export async function readMatrix(weights: Weights, name: string): Promise<Float3
   const dtype = info && floatDtypes[info.dtype];
   if (info === undefined || dtype === undefined) throw new Error(`there are no floats named ${name}`);
   const count = elementCount(info.shape);
-  const bytes = new Uint8Array(count * elementBytes[info.dtype]);
+  const bytes = new Uint8Array(count * bytesPerElement[dtype]);
   await weights.read(name, bytes);
   return toFloat32(dtype, hostView(dtype, bytes.buffer, 0, count));
 }

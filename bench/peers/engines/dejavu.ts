@@ -1,0 +1,134 @@
+/**
+ * dejavu: its own command line, which makes synthetic weights of a shape in memory and times dense and sparse in turn.
+ * Everything that is known of that command's options and of its JSON is in this file.
+ */
+import { fileURLToPath } from "node:url";
+import type { Format } from "../formats.ts";
+
+/** What dejavu calls the formats. */
+const dtypes: Record<Format, string> = { int4: "int4", f16: "f16", q8: "int8" };
+
+export interface DejavuJob {
+  readonly shape: string;
+  readonly format: Format;
+  readonly threads: number;
+  readonly prompts: readonly number[];
+  readonly tokens: number;
+  readonly mlpDensity: number;
+  readonly headDensity: number;
+}
+
+const program = fileURLToPath(new URL("../../../bin/dejavu.js", import.meta.url));
+
+/** Arguments for Node. */
+export const dejavuCommand = (job: DejavuJob): string[] => [
+  program,
+  "bench",
+  ...["--shape", job.shape],
+  ...["--dtype", dtypes[job.format]],
+  ...["--mlp-density", String(job.mlpDensity)],
+  ...["--head-density", String(job.headDensity)],
+  ...["--prompt-tokens", job.prompts.join(",")],
+  ...["--tokens", String(job.tokens)],
+  ...["--threads", String(job.threads)],
+  ...["--rounds", "1"],
+  "--json",
+  "--quiet",
+];
+
+export interface DejavuSide {
+  readonly decodeTokensPerSecond: number;
+  readonly bytesPerToken: number;
+}
+
+export interface DejavuTiming {
+  readonly dense: DejavuSide;
+  readonly sparse: DejavuSide;
+  /** By length; the prompt runs densely in both. */
+  readonly promptTokensPerSecond: Readonly<Record<string, number>>;
+  readonly startSeconds: number | null;
+  readonly peakResidentBytes: number | null;
+  readonly details: string;
+}
+
+class Reader {
+  readonly #value: unknown;
+  readonly #path: string;
+
+  constructor(value: unknown, path = "") {
+    this.#value = value;
+    this.#path = path;
+  }
+
+  at(key: string): Reader {
+    const { record } = this;
+    if (!(key in record)) throw this.#error(`has no "${key}"`);
+    return new Reader(record[key], this.#path ? `${this.#path}.${key}` : key);
+  }
+
+  get record(): Record<string, unknown> {
+    if (typeof this.#value !== "object" || this.#value === null || Array.isArray(this.#value))
+      throw this.#error("is not an object");
+    return this.#value as Record<string, unknown>;
+  }
+
+  get list(): Reader[] {
+    if (!Array.isArray(this.#value)) throw this.#error("is not a list");
+    return this.#value.map((item, index) => new Reader(item, `${this.#path}[${index}]`));
+  }
+
+  get positive(): number {
+    const value = this.#value;
+    if (typeof value !== "number" || !Number.isFinite(value) || value <= 0)
+      throw this.#error("is not a positive number");
+    return value;
+  }
+
+  get positiveOrNull(): number | null {
+    return this.#value === null ? null : this.positive;
+  }
+
+  get text(): string {
+    if (typeof this.#value !== "string") throw this.#error("is not a text");
+    return this.#value;
+  }
+
+  #error(problem: string): Error {
+    return new Error(`the JSON of dejavu bench: ${this.#path || "the whole"} ${problem}`);
+  }
+}
+
+const side = (report: Reader): DejavuSide => ({
+  decodeTokensPerSecond: report.at("tokensPerSecond").at("median").positive,
+  bytesPerToken: report.at("bytesPerToken").positive,
+});
+
+function promptRates(report: Reader, lengths: readonly number[]): Record<string, number> {
+  const rates = Object.fromEntries(
+    report
+      .at("prompts")
+      .list.map((one) => [one.at("length").positive, one.at("tokensPerSecond").at("median").positive]),
+  );
+  const absent = lengths.filter((length) => !(length in rates));
+  if (absent.length > 0)
+    throw new Error(`the JSON of dejavu bench has no prompt of ${absent.join(", ")} tokens`);
+  return rates;
+}
+
+/** Throws with the name of the first field that is missing or wrong. */
+export function parseDejavu(json: unknown, job: DejavuJob): DejavuTiming {
+  const report = new Reader(json);
+  const threads = report.at("threads").positive;
+  if (threads !== job.threads) throw new Error(`dejavu ran ${threads} threads, not ${job.threads}`);
+  const dtype = report.at("model").at("dtype").text;
+  if (dtype !== dtypes[job.format]) throw new Error(`dejavu ran ${dtype}, not ${dtypes[job.format]}`);
+  const machine = report.at("machine");
+  return {
+    dense: side(report.at("dense")),
+    sparse: side(report.at("sparse")),
+    promptTokensPerSecond: promptRates(report, job.prompts),
+    startSeconds: report.at("startSeconds").positiveOrNull,
+    peakResidentBytes: report.at("peakResidentBytes").positiveOrNull,
+    details: `dejavu: ${machine.at("backend").text} backend, ${machine.at("instructionSet").text}`,
+  };
+}

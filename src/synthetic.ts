@@ -1,0 +1,150 @@
+/** An engine around a synthetic model and predictors of their real sizes: for timing, never for quality. */
+import { freemem } from "node:os";
+import { type OpenKernelsOptions, openKernels } from "./kernels/open.ts";
+import type { Engine } from "./load.ts";
+import { blockRows } from "./models/feed.ts";
+import type { OptConfig } from "./models/opt-config.ts";
+import { type OptShapeName, optShape, publishedLayers } from "./models/opt-shapes.ts";
+import { syntheticBytes, syntheticOpt } from "./models/opt-synthetic.ts";
+import { RandomWeights } from "./models/random-weights.ts";
+import { createRng } from "./sampling/rng.ts";
+import { denseSelector } from "./sparsity/dense.ts";
+import { densityPolicy, uniformPolicy } from "./sparsity/policy.ts";
+import { type Predictor, predictedScorer } from "./sparsity/predictor.ts";
+import { ScoredSelector } from "./sparsity/selector.ts";
+import type { WeightDtype } from "./tensor/dtype.ts";
+import { byteLength } from "./tensor/tensor.ts";
+import { StreamDecoder } from "./text/stream-decoder.ts";
+import type { Tokenizer } from "./text/tokenizer.ts";
+import { UsageError } from "./util/errors.ts";
+
+export interface SyntheticOptions extends OpenKernelsOptions {
+  shape: OptShapeName;
+  dtype: WeightDtype;
+  /** Fewer blocks than the published model has. */
+  layers?: number | undefined;
+  /** Of the predictors' matrices; default int8, which costs them nothing in quality (decision 6). */
+  predictorDtype?: WeightDtype | undefined;
+  onProgress?: ((done: number, total: number) => void) | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+/** Rank of neuron predictors: Deja Vu's 1000 at OPT-175B's 12288, in proportion, in whole multiples of 32. */
+export const predictorRank = (hiddenSize: number): number =>
+  Math.max(32, Math.round((hiddenSize * 1000) / 12288 / 32) * 32);
+
+function predictorSizes({ hidden_size: d, ffn_dim: n, num_attention_heads: heads }: OptConfig) {
+  const rank = predictorRank(d);
+  return { down: [rank, d], up: [n, rank], heads: [heads, d] } as const;
+}
+
+/** Room for activations, the cache and the program itself. */
+const spareBytes = 1.5e9;
+
+/** @throws UsageError with the figure, when the weights do not fit in memory */
+function checkMemory(
+  { shape, dtype }: SyntheticOptions,
+  config: OptConfig,
+  predictorDtype: WeightDtype,
+): void {
+  const { down, up, heads } = predictorSizes(config);
+  const layers = config.num_hidden_layers;
+  const predictors = [down, up, heads].reduce(
+    (sum, [rows, columns]) => sum + byteLength({ dtype: predictorDtype, shape: [rows, columns] }),
+    4 * config.ffn_dim,
+  );
+  const needed = syntheticBytes(config, dtype) + layers * predictors + spareBytes;
+  const free = freemem();
+  if (needed <= free) return;
+  const perLayer = predictors + syntheticBytes(config, dtype) / (layers + 1);
+  const fits = Math.floor((free - spareBytes) / perLayer) - 2;
+  const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(1)} GB`;
+  throw new UsageError(
+    `${shape} in ${dtype} needs ${gigabytes(needed)} of memory and ${gigabytes(free)} are free. ` +
+      (fits >= 1
+        ? `Time some of its ${publishedLayers(shape)} layers with --layers ${fits}`
+        : "Choose a smaller shape"),
+  );
+}
+
+/** Ids of a synthetic model stand for no text. */
+const silentTokenizer: Tokenizer = {
+  vocabSize: 0,
+  bosId: 2,
+  eosId: 2,
+  maxTokenBytes: 1,
+  encode() {
+    throw new UsageError("a synthetic model reads no text; give ids");
+  },
+  decode: () => "",
+  idBytes: () => new Uint8Array(0),
+  stream: () => new StreamDecoder(() => new Uint8Array(0)),
+};
+
+const noBundle = (): Promise<never> =>
+  Promise.reject(new UsageError("a synthetic model has no bundle; give densities"));
+
+/**
+ * @throws UsageError when the model does not fit in memory; the signal's reason
+ */
+export async function openSynthetic(options: SyntheticOptions): Promise<Engine> {
+  const { dtype, predictorDtype = "int8", onProgress, signal } = options;
+  const config = optShape(options.shape, options.layers);
+  checkMemory(options, config, predictorDtype);
+  const kernels = await openKernels(options);
+  const rng = createRng(0);
+  const next = () => rng.next();
+  const model = await syntheticOpt(
+    kernels,
+    new RandomWeights(kernels, next),
+    config,
+    dtype,
+    onProgress,
+    signal,
+  );
+  const random = new RandomWeights(kernels, next);
+  const { down, up, heads } = predictorSizes(config);
+  const predictors = { heads: [] as Predictor[], neurons: [] as Predictor[] };
+  for (let layer = 0; layer < model.shape.layers; layer++) {
+    predictors.neurons.push({
+      source: "attention-input",
+      down: await random.matrix(predictorDtype, ...down),
+      up: await random.matrix(predictorDtype, ...up),
+      bias: random.vector(up[0], 0),
+    });
+    predictors.heads.push({
+      source: "attention-input",
+      down: null,
+      up: await random.matrix(predictorDtype, ...heads),
+      bias: random.vector(heads[0], 0),
+    });
+  }
+  return {
+    folder: `${options.shape} (synthetic)`,
+    model,
+    tokenizer: silentTokenizer,
+    kernels,
+    bundleFile: "",
+    identity: noBundle,
+    bundle: noBundle,
+    async selector(kind, { mlpDensity = 1, headDensity = 1, attention = "recover", refresh } = {}) {
+      if (kind === "dense") return denseSelector;
+      if (kind !== "predicted")
+        throw new UsageError(`--selector ${kind}: a synthetic model is timed with the predicted selector`);
+      const { layers, heads: units, ffnDim } = model.shape;
+      const policy = {
+        ...uniformPolicy(layers, densityPolicy(headDensity, units), densityPolicy(mlpDensity, ffnDim)),
+        attention,
+        ...(refresh !== undefined && { refresh }),
+      };
+      return new ScoredSelector(
+        "predicted",
+        kernels,
+        predictedScorer(kernels, predictors, blockRows),
+        policy,
+      );
+    },
+    dispose: () => kernels.dispose(),
+    [Symbol.dispose]: () => kernels.dispose(),
+  };
+}

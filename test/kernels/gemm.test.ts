@@ -1,0 +1,176 @@
+/**
+ * Products of 16 rows and more with bf16, int8 and int4 weights, which a matrix unit may do on operands rounded to
+ * bfloat16, against formulas in float64, on the instruction sets that have such a unit.
+ */
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { NativeUnavailableError, nativeInstructionSets } from "../../src/kernels/native/native.ts";
+import type { WeightDtype } from "../../src/tensor/dtype.ts";
+import { expectSame } from "./lab.ts";
+import { Bench, type Matrix, type Units } from "./quantized-lab.ts";
+
+type Type = Exclude<WeightDtype, "f32" | "f16">;
+const types: readonly Type[] = ["bf16", "int8", "int4"];
+const type = fc.constantFrom(...types);
+const rowCount = fc.constantFrom(16, 17, 31, 32, 33, 49, 66, 130);
+const size = fc.constantFrom(1, 3, 31, 33, 63, 65, 130, 259, 521);
+const filling = fc.constantFrom("none", "shared full", "shared");
+const seed = fc.integer({ min: 1, max: 2 ** 30 });
+
+/** Each of two factors is rounded by at most 2^-8 of itself; their product and the float32 sums fit beside. */
+const tolerance = 2 ** -7 * 1.01;
+
+const sum = (values: number[]) => values.reduce((a, b) => a + b, 0);
+const sumOfSizes = (values: number[]) => values.reduce((a, b) => a + Math.abs(b), 0);
+
+/** What x loses where a product with codes runs in integers: half of a 127th of the largest of its block of 32. */
+function byteRounding(type: Type, x: readonly number[], weight: readonly number[]): number {
+  if (type === "bf16") return 0;
+  let total = 0;
+  for (let i = 0; i < x.length; i += 32)
+    total += sumOfSizes(weight.slice(i, i + 32)) * Math.max(...x.slice(i, i + 32).map(Math.abs));
+  return total / 253;
+}
+
+/** The weight rows that take part. */
+const chosen = (units: Units | null, n: number, perUnit: number): number[] =>
+  units === null
+    ? [...Array(n).keys()]
+    : units.rows[0]!.flatMap((u) => Array.from({ length: perUnit }, (_, j) => u * perUnit + j));
+
+function near(actual: readonly number[], expected: Matrix, bound: Matrix): void {
+  const [flat, bounds] = [expected.flat(), bound.flat()];
+  expect(actual.length).toBe(flat.length);
+  for (let i = 0; i < flat.length; i++)
+    if (!(Math.abs(actual[i]! - flat[i]!) <= bounds[i]!))
+      expect.fail(`element ${i} is ${actual[i]}, should be ${flat[i]} within ${bounds[i]}`);
+}
+
+const weightOf = (lab: Bench, type: Type, rows: number, columns: number) =>
+  type === "bf16" ? lab.floats(rows, columns, (v) => v, "bf16") : lab.quantized(type, rows, columns);
+
+function suite(instructionSet: ReturnType<typeof nativeInstructionSets>[number]): void {
+  it("products are near those of float64, and touch nothing else", () => {
+    const draws = [size, size, fc.constantFrom(1, 3), rowCount, type, filling, fc.boolean(), seed] as const;
+    fc.assert(
+      fc.property(...draws, (units, k, perUnit, rows, type, fill, relu, s) => {
+        const lab = new Bench(instructionSet, 1 + (s % 3), s);
+        const n = units * perUnit;
+        const [x, out] = [lab.floats(rows + 1, k), lab.floats(rows + 1, n)];
+        const [weight, bias] = [weightOf(lab, type, n, k), s % 2 ? lab.floats(1, n) : null];
+        const set = lab.set(units, rows, fill);
+        const expected = out.values.map((row) => [...row]);
+        const bound = out.values.map((row) => row.map(() => 0));
+        for (const o of chosen(set, n, perUnit))
+          for (let r = 0; r < rows; r++) {
+            const terms = x.values[r]!.map((v, i) => v * weight.values[o]![i]!);
+            const value = sum(terms) + (bias ? bias.values[0]![o]! : 0);
+            expected[r]![o] = relu && value < 0 ? 0 : value;
+            bound[r]![o] =
+              tolerance * sumOfSizes(terms) + 1e-6 + byteRounding(type, x.values[r]!, weight.values[o]!);
+          }
+        lab.product(out, x, weight, bias, relu, set, perUnit, rows);
+        near(lab.read(out), expected, bound);
+        lab.dispose();
+      }),
+      { numRuns: 60, seed: 21 },
+    );
+  });
+
+  it("accumulations are near those of float64, and never look at what is not selected", () => {
+    const draws = [size, size, fc.constantFrom(1, 3), rowCount, type, filling, seed] as const;
+    fc.assert(
+      fc.property(...draws, (units, d, perUnit, rows, type, fill, s) => {
+        const lab = new Bench(instructionSet, 1 + (s % 3), s);
+        const n = units * perUnit;
+        const set = lab.set(units, rows, fill);
+        const taken = new Set(chosen(set, n, perUnit));
+        const a = lab.floats(rows + 1, n, (v, i) => (taken.has(i % n) ? Math.max(v, 0) : Number.NaN));
+        const [out, bias] = [lab.floats(rows + 1, d), s % 2 ? lab.floats(1, d) : null];
+        const weight = weightOf(lab, type, n, d);
+        const bound = out.values.map((row) => row.map(() => 0));
+        const expected = out.values.map((row, r) =>
+          row.map((before, c) => {
+            if (r === rows) return before;
+            const terms = [...taken].map((i) => a.values[r]![i]! * weight.values[i]![c]!);
+            bound[r]![c] = tolerance * sumOfSizes(terms) + 1e-6;
+            return before + (bias ? bias.values[0]![c]! : 0) + sum(terms);
+          }),
+        );
+        lab.accumulate(out, a, weight, bias, set, perUnit, rows);
+        near(lab.read(out), expected, bound);
+        lab.dispose();
+      }),
+      { numRuns: 60, seed: 22 },
+    );
+  });
+
+  for (const type of types) {
+    const run = (threads: number, rows: number, fill: string): readonly [number[], number[]] => {
+      const lab = new Bench(instructionSet, threads, 5);
+      const [n, k] = [390, 1100];
+      const [weight, back, x] = [
+        weightOf(lab, type, n, k),
+        weightOf(lab, type, n, k),
+        lab.floats(600, k, (v) => v),
+      ];
+      const [hidden, out] = [lab.zeros(rows, n), lab.zeros(rows, k)];
+      const set = lab.set(n / 3, rows, fill);
+      lab.product(hidden, x, weight, null, true, set, 3, rows);
+      lab.accumulate(out, hidden, back, null, set, 3, rows);
+      const results = [lab.read(hidden), lab.read(out)] as const;
+      lab.dispose();
+      return results;
+    };
+
+    it(`${type}: threads, whole sets and the rows beside change no bit`, () => {
+      const [products, sums] = run(1, 130, "none");
+      for (const [threads, rows, fill] of [
+        [2, 130, "none"],
+        [3, 130, "shared full"],
+        [1, 16, "none"],
+        [2, 49, "shared full"],
+        [2, 600, "none"], // more than are packed at once
+      ] as const) {
+        const [product, accumulation] = run(threads, rows, fill);
+        const same = Math.min(rows, 130);
+        expectSame(product.slice(0, same * 390), products.slice(0, same * 390));
+        expectSame(accumulation.slice(0, same * 1100), sums.slice(0, same * 1100));
+      }
+    });
+
+    it(`${type}: NaN in a row makes that row NaN and no other`, () => {
+      const lab = new Bench(instructionSet, 2, 3);
+      const [weight, x] = [
+        weightOf(lab, type, 40, 70),
+        lab.floats(20, 70, (v, i) => (i === 75 ? Number.NaN : v)),
+      ];
+      const [out, sums] = [lab.zeros(20, 40), lab.zeros(20, 70)];
+      lab.product(out, x, weight, null, true, null, 1, 20);
+      lab.accumulate(sums, out, weight, null, null, 1, 20);
+      for (const [result, columns] of [
+        [lab.read(out), 40],
+        [lab.read(sums), 70],
+      ] as const)
+        result.forEach((v, i) => {
+          expect(Number.isNaN(v)).toBe(Math.floor(i / columns) === 1);
+        });
+      lab.dispose();
+    });
+  }
+}
+
+function available() {
+  try {
+    return nativeInstructionSets().filter((set) => set === "amx" || set === "avx512vnni");
+  } catch (error) {
+    if (error instanceof NativeUnavailableError) return error.message;
+    throw error;
+  }
+}
+
+const sets = available();
+if (typeof sets === "string") describe.skip(`many-row products: ${sets}`, () => it("is skipped", () => {}));
+else
+  for (const instructionSet of sets)
+    describe(`many-row products: ${instructionSet}`, () => suite(instructionSet));
