@@ -59,6 +59,8 @@ struct Vector16 {
     return count;
   }
   static void prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T1); }
+  /** What is read once, soon: around the second cache, whose prefetcher then fetches no more. */
+  static void prefetchOnce(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_NTA); }
 
   // Codes of quantized weights: 64 bytes, of which four neighbours share each 32-bit lane.
 

@@ -61,6 +61,8 @@ struct Vector4 {
     return count;
   }
   static void prefetch(const void* p) { __builtin_prefetch(p, 0, 2); }
+  /** What is read once, soon: around the second cache, whose prefetcher then fetches no more. */
+  static void prefetchOnce(const void* p) { __builtin_prefetch(p, 0, 0); }
 
   // Codes of quantized weights: 16 bytes, of which four neighbours share each 32-bit lane.
 

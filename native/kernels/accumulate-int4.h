@@ -8,13 +8,11 @@
 namespace dejavu::DEJAVU_ISA {
 namespace {
 
-/** Weight rows of one step, from the columns at hand on, and those that will be wanted next. */
+/** Weight rows of one step, from the columns at hand on. */
 template <int W>
 struct Rows4 {
   const uint8_t* codes[W];
   const Half* scales[W];
-  const uint8_t* next[W];
-  const Half* nextScales[W];
 };
 
 /** Rows one by one in float32. */
@@ -23,8 +21,8 @@ struct Adder4 {
   static constexpr int single = 1;
 
   /** total[r] += Σ_w a[r][w] · row w, for X chains that lie `stride` apart. */
-  template <int W, int X, bool ahead>
-  static inline void add(float* total, int64_t stride, const Rows4<W>& rows, const float (*a)[W], int64_t columns) {
+  template <int W, int X, class Fetch>
+  static inline void add(float* total, int64_t stride, const Rows4<W>& rows, const float (*a)[W], int64_t columns, Fetch& fetch) {
     constexpr int64_t pieceBlocks = 16;
     for (int64_t c = 0; c < columns; c += pieceBlocks * blockColumns) {
       int64_t padded = (smaller(columns - c, pieceBlocks * blockColumns) + groupColumns - 1) / groupColumns * groupColumns;
@@ -34,8 +32,8 @@ struct Adder4 {
           V::storeTail(scales[r] + b, V::loadTail(rows.scales[r] + c / blockColumns + b, 2), 2);
       for (int64_t at = 0; at < padded; at += groupColumns)
         for (int64_t i = 0; i < blockColumns; i += lanes) {
-          if (ahead && i * 2 % 64 == 0 && at % (2 * groupColumns) == 0)
-            for (int r = 0; r < W; r++) V::prefetch(rows.next[r] + (c + at) / 2);
+          if (i == 0 && at % (2 * groupColumns) == 0)
+            for (int r = 0; r < W; r++) fetch.line(r, (c + at) / 2);
           F low[W], high[W];
           UNROLL for (int r = 0; r < W; r++) V::nibbles(rows.codes[r] + (c + at) / 2 + i, low[r], high[r]);
           for (int x = 0; x < X; x++) {
@@ -68,9 +66,9 @@ struct Adder4<U, true> {
     return left >= stepBytes ? U::bytes(p) : U::bytesTail(p, (int)left);
   }
 
-  template <int W, int X, bool ahead>
+  template <int W, int X, class Fetch>
   static inline __attribute__((always_inline)) void part(float* total, int64_t stride, const Rows4<W>& rows,
-                                                         const float (*a)[W], int64_t c, int64_t columns) {
+                                                         const float (*a)[W], int64_t c, int64_t columns, Fetch& fetch) {
     constexpr int P = W / 2;
     int64_t bytes = (columns - c + groupColumns - 1) / groupColumns * (groupColumns / 2);
     bool whole = bytes >= 4 * stepBytes;
@@ -80,7 +78,6 @@ struct Adder4<U, true> {
       UNROLL for (int r = 0; r < 2; r++) {
         const Half* from = rows.scales[2 * p + r] + c / blockColumns;
         scale[r] = whole ? V::load(from) : V::loadTail(from, (int)(bytes / (blockColumns / 2)));
-        if (ahead) V::prefetch(rows.nextScales[2 * p + r] + c / blockColumns);
       }
       UNROLL for (int x = 0; x < X; x++)
         factor[x][p] = U::joinFactors(V::mul(scale[0], V::broadcast(a[x][2 * p])),
@@ -95,7 +92,8 @@ struct Adder4<U, true> {
       UNROLL for (int x = 0; x < X; x++) UNROLL for (int v = 0; v < 8; v++) acc[x][v] = V::load(t + x * stride + v * lanes);
       UNROLL for (int p = 0; p < P; p++) {
         I decoded[8];
-        if (ahead) V::prefetch(rows.next[2 * p] + at), V::prefetch(rows.next[2 * p + 1] + at);
+        fetch.line(2 * p, at);
+        fetch.line(2 * p + 1, at);
         U::decodePair(codes(rows.codes[2 * p] + at, left), codes(rows.codes[2 * p + 1] + at, left), decoded);
         UNROLL for (int x = 0; x < X; x++) {
           I low = U::template spreadPair<s, 0>(factor[x][p]), high = U::template spreadPair<s, 1>(factor[x][p]);
@@ -110,9 +108,9 @@ struct Adder4<U, true> {
     step(Number<3>{});
   }
 
-  template <int W, int X, bool ahead>
-  static inline void add(float* total, int64_t stride, const Rows4<W>& rows, const float (*a)[W], int64_t columns) {
-    for (int64_t c = 0; c < columns; c += 4 * stepColumns) part<W, X, ahead>(total, stride, rows, a, c, columns);
+  template <int W, int X, class Fetch>
+  static inline void add(float* total, int64_t stride, const Rows4<W>& rows, const float (*a)[W], int64_t columns, Fetch& fetch) {
+    for (int64_t c = 0; c < columns; c += 4 * stepColumns) part<W, X>(total, stride, rows, a, c, columns, fetch);
   }
 
   /** The chains wait in the order in which the codes are decoded. */
@@ -137,35 +135,27 @@ inline void takeRows(Rows4<W>& rows, int64_t* index, const Weights& weight, Curs
 }
 
 /** Adds the W next rows, of which `count` are there, to X chains. */
-template <int W, int X, bool ahead>
+template <int W, int X, class Fetch>
 inline void accumulateStep4(const AccumulateJob& job, float* total, int64_t stride, const float* a, int64_t first,
-                            int64_t columns, Cursor& at, const Cursor& end, int64_t count) {
+                            int64_t columns, Cursor& at, int64_t count, Fetch& fetch) {
   Rows4<W> rows;
   int64_t index[W];
   float factor[X][W];
   takeRows(rows, index, job.weight, at, count, first);
   for (int x = 0; x < X; x++)
     for (int r = 0; r < W; r++) factor[x][r] = r < count ? a[x * job.n + index[r]] : 0.0f;
-  if constexpr (ahead) {
-    Cursor later = at;
-    for (int r = 0; r < W; r++) {
-      int64_t next = later.slot < end.slot ? later.next() : index[r];
-      rows.next[r] = rowOf<uint8_t>(job.weight, next) + first / 2;
-      rows.nextScales[r] = (const Half*)(job.weight.scales + next * job.weight.scaleStride) + first / blockColumns;
-    }
-  }
-  Adder4<V>::template add<W, X, ahead>(total, stride, rows, factor, columns);
+  Adder4<V>::template add<W, X>(total, stride, rows, factor, columns, fetch);
 }
 
 /** Adds the cursor's next `count` rows to X chains. */
-template <int X, bool ahead>
+template <int X, class Fetch>
 inline void accumulateRun4(const AccumulateJob& job, float* total, int64_t stride, const float* a, int64_t first,
-                           int64_t columns, Cursor& at, const Cursor& end, int64_t count) {
+                           int64_t columns, Cursor& at, int64_t count, Fetch& fetch) {
   constexpr int single = Adder4<V>::single, W = X == 1 ? 4 : single;
   int64_t i = 0;
-  for (; i + W <= count; i += W) accumulateStep4<W, X, ahead>(job, total, stride, a, first, columns, at, end, W);
+  for (; i + W <= count; i += W) accumulateStep4<W, X>(job, total, stride, a, first, columns, at, W, fetch);
   for (; i < count; i += single)
-    accumulateStep4<single, X, false>(job, total, stride, a, first, columns, at, end, smaller(single, count - i));
+    accumulateStep4<single, X>(job, total, stride, a, first, columns, at, smaller(single, count - i), fetch);
 }
 
 void accumulateRows4(const void* data, int64_t chunk, float* total) {
@@ -173,8 +163,9 @@ void accumulateRows4(const void* data, int64_t chunk, float* total) {
   int64_t row = chunk / job.chunks, first = chunk % job.chunks * job.chunkColumns;
   int64_t columns = smaller(job.chunkColumns, job.d - first), count = selectedRows(job.set, row);
   startChain(total, nullptr, (columns + columnStep - 1) / columnStep * columnStep);
-  Cursor at(job.set, row, 0), end(job.set, row, count);
-  accumulateRun4<1, true>(job, total, 0, job.a + row * job.n, first, columns, at, end, count);
+  Cursor at(job.set, row, 0);
+  RowStream ahead(job.weight, job.set, row, addedAhead, count, first / 2, columns / 2);
+  accumulateRun4<1>(job, total, 0, job.a + row * job.n, first, columns, at, count, ahead);
   Adder4<V>::finish(job.out + row * job.d + first, total, job.bias ? job.bias + first : nullptr, columns);
 }
 
@@ -192,9 +183,10 @@ void accumulateTiles4(const void* data, int64_t chunk, float* scratch) {
     for (int64_t i = 0; i < selected; i += depthStep) {
       int64_t count = smaller(depthStep, selected - i);
       auto pass = [&](auto number, int64_t r) {
-        Cursor at(job.set, 0, i), end(job.set, 0, i + count);
-        accumulateRun4<decltype(number)::value, false>(job, scratch + r * chainColumns4, chainColumns4, a + r * job.n,
-                                                       first, columns, at, end, count);
+        Cursor at(job.set, 0, i);
+        NoFetch none;
+        accumulateRun4<decltype(number)::value>(job, scratch + r * chainColumns4, chainColumns4, a + r * job.n, first,
+                                                columns, at, count, none);
       };
       int64_t r = 0;
       for (; r + X <= rows; r += X) pass(Number<X>{}, r);

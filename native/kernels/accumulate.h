@@ -26,24 +26,21 @@ inline float factorOf<int8_t>(const Weights& weight, int64_t index, float a) {
   return a * *(const float*)(weight.scales + index * weight.scaleStride);
 }
 
-template <int W, bool ahead, class T>
+template <int W, class T, class Fetch>
 inline void accumulateStep(const AccumulateJob& job, float* total, const float* a, int64_t first, int64_t columns,
-                           Cursor& at, const Cursor& end) {
+                           Cursor& at, Fetch& fetch) {
   const T* rows[W];
-  const T* next[W] = {};
   float factor[W];
   for (int r = 0; r < W; r++) {
     int64_t index = at.next();
     rows[r] = rowOf<T>(job.weight, index) + first;
     factor[r] = factorOf<T>(job.weight, index, a[index]);
   }
-  if constexpr (ahead) {
-    Cursor later = at;
-    for (int r = 0; r < W; r++)
-      next[r] = later.slot < end.slot ? rowOf<T>(job.weight, later.next()) + first : rows[r];
-  }
-  addScaled<W, ahead>(total, rows, factor, columns, next);
+  addScaled<W>(total, rows, factor, columns, fetch);
 }
+
+/** Rows are added eight at a time, and fetched this many ahead. */
+constexpr int64_t addedAhead = 8;
 
 template <class T>
 void accumulateRows(const void* data, int64_t chunk, float* total) {
@@ -52,10 +49,13 @@ void accumulateRows(const void* data, int64_t chunk, float* total) {
   int64_t columns = smaller(job.chunkColumns, job.d - first), count = selectedRows(job.set, row);
   const float* a = job.a + row * job.n;
   startChain(total, job.bias ? job.bias + first : nullptr, columns);
-  Cursor at(job.set, row, 0), end(job.set, row, count);
+  Cursor at(job.set, row, 0);
   int64_t i = 0;
-  for (; i + 4 <= count; i += 4) accumulateStep<4, true, T>(job, total, a, first, columns, at, end);
-  for (; i < count; i++) accumulateStep<1, false, T>(job, total, a, first, columns, at, end);
+  NoFetch none;
+  RowStream ahead(job.weight, job.set, row, addedAhead, count, first * (int64_t)sizeof(T), columns * (int64_t)sizeof(T));
+  for (; i + 8 <= count; i += 8) accumulateStep<8, T>(job, total, a, first, columns, at, ahead);
+  for (; i + 4 <= count; i += 4) accumulateStep<4, T>(job, total, a, first, columns, at, none);
+  for (; i < count; i++) accumulateStep<1, T>(job, total, a, first, columns, at, none);
   addChain(job.out + row * job.d + first, total, columns);
 }
 
@@ -107,7 +107,8 @@ inline void accumulateStrip(float* total, const float* a, int64_t n, const Depth
     for (int r = 0; r < X; r++) {
       const T* row = depth.rows[i] + c;
       float factor = depth.factor(a + r * n, i);
-      addScaled<1, false>(total + r * chainColumns + c, &row, &factor, columns - c, &row);
+      NoFetch none;
+      addScaled<1>(total + r * chainColumns + c, &row, &factor, columns - c, none);
     }
 }
 

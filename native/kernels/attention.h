@@ -9,14 +9,16 @@ template <int W, class C>
 inline void scoreStep(float* scores, const float* q, const C* keys, int64_t stride, int64_t headDim, int64_t t) {
   const C* rows[W];
   for (int r = 0; r < W; r++) rows[r] = keys + (t + r) * stride;
-  dots<W, false>(scores + t, rows, q, headDim, rows);
+  NoFetch none;
+  dots<W>(scores + t, rows, q, headDim, none);
 }
 
 template <int W, class C>
 inline void mixStep(float* total, const float* weights, const C* values, int64_t stride, int64_t headDim, int64_t t) {
   const C* rows[W];
   for (int r = 0; r < W; r++) rows[r] = values + (t + r) * stride;
-  addScaled<W, false>(total, rows, weights + t, headDim, rows);
+  NoFetch none;
+  addScaled<W>(total, rows, weights + t, headDim, none);
 }
 
 /** Calls `each(first cache row, position, rows)` for the pages that hold the first `seen` positions, in their order. */

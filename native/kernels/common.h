@@ -63,37 +63,109 @@ inline const T* rowOf(const Weights& weight, int64_t index) {
   return (const T*)(weight.data + index * weight.stride);
 }
 
+/** For loops that fetch nothing ahead. */
+struct NoFetch {
+  void line(int, int64_t) {}
+  void scale(int, int64_t) {}
+};
+
+/** How many columns ahead of the reads gathered rows are fetched. */
+constexpr int64_t columnsAhead = 1024;
+
+/**
+ * Fetches ahead of the reads of W gathered rows: of the same rows and, from `turn` bytes on, of those that follow. A loop
+ * over the rows runs in two parts, with `near` up to `turn` and with `far` behind it.
+ */
+template <int W>
+struct Ahead {
+  struct Lines {
+    const uint8_t* from[W];
+    const uint8_t* scales[W];
+    void line(int r, int64_t byte) { V::prefetch(from[r] + byte); }
+    void scale(int r, int64_t byte) { V::prefetchOnce(scales[r] + byte); }
+  };
+  Lines near, far;
+  int64_t turn;
+
+  /** `bytes` of each row are read, `unit` of them at a time, and `left` rows follow `later`. */
+  Ahead(const Weights& weight, const int64_t* index, Cursor later, int64_t left, int64_t columns, int64_t bytes,
+        int64_t unit) {
+    int64_t ahead = columns <= columnsAhead ? bytes : bytes * columnsAhead / columns;
+    turn = (bytes - ahead) / unit * unit;
+    for (int r = 0; r < W; r++) {
+      int64_t next = r < left ? later.next() : index[r];
+      near.from[r] = rowOf<uint8_t>(weight, index[r]) + ahead;
+      far.from[r] = rowOf<uint8_t>(weight, next) + ahead - bytes;
+      near.scales[r] = far.scales[r] = weight.scales ? weight.scales + next * weight.scaleStride : nullptr;
+    }
+  }
+};
+
+/** Fetches the rows of a cursor a cache line at a time, in the order in which they will be read. */
+class RowStream {
+ public:
+  /** The rows from position `first` on, up to and without `last`; of each row, `bytes` from `offset` on. */
+  RowStream(const Weights& weight, const Units& set, int64_t row, int64_t first, int64_t last, int64_t offset,
+            int64_t bytes)
+      : weight_(weight), rows_(set, row, smaller(first, last)), left_(last - first), offset_(offset), bytes_(bytes) {}
+
+  inline __attribute__((always_inline)) void line(int, int64_t) {
+    if (at_ >= end_ && !advance()) return;
+    V::prefetch(at_);
+    at_ += 64;
+  }
+  void scale(int, int64_t) {}
+
+ private:
+  bool advance() {
+    if (left_-- <= 0) return false;
+    int64_t row = rows_.next();
+    at_ = weight_.data + row * weight_.stride + offset_;
+    end_ = at_ + bytes_;
+    for (int64_t i = 0; i < weight_.scaleStride; i += 64) V::prefetch(weight_.scales + row * weight_.scaleStride + i);
+    return true;
+  }
+
+  const Weights& weight_;
+  Cursor rows_;
+  int64_t left_, offset_, bytes_;
+  const uint8_t* at_ = nullptr;
+  const uint8_t* end_ = nullptr;
+};
+
 /** The cache row of a position; the tables were checked before. */
 inline int64_t cacheRow(const Places& places, int64_t sequence, int64_t position) {
   int64_t page = places.pages[sequence * places.maxPages + position / places.pageRows];
   return page * places.pageRows + position % places.pageRows;
 }
 
-/** Vectors in a cache line of weights, where lines are to be prefetched once each. */
-template <bool ahead, class T>
-constexpr int perLine = ahead && lanes * sizeof(T) < 64 ? 64 / (lanes * sizeof(T)) : 1;
+/** Vectors in a cache line of weights. */
+template <class T>
+constexpr int perLine = lanes * sizeof(T) < 64 ? 64 / (lanes * sizeof(T)) : 1;
 
 /**
  * acc[x * W + w] += Σ_i weight = Σ_i weight[w][i] · x[x][i]: lanes over i, one chain for each of the W · X outputs.
- * `next`, where not null, are rows that will be wanted soon.
+ * For every line of every row, one line of `fetch` is fetched.
  */
-template <int W, int X, bool ahead, class T>
+template <int W, int X, class T, class Fetch>
 inline __attribute__((always_inline)) void chain(F (&acc)[W * X], const T* const* weight, const float* const* x,
-                                                 int64_t k, const T* const* next) {
-  constexpr int line = perLine<ahead, T>;
+                                                 int64_t k, Fetch& fetch) {
+  constexpr int line = perLine<T>;
   int64_t i = 0;
-  auto step = [&](bool fetch) __attribute__((always_inline)) {
+  auto step = [&]() __attribute__((always_inline)) {
     F b[X];
     UNROLL for (int c = 0; c < X; c++) b[c] = V::load(x[c] + i);
     UNROLL for (int r = 0; r < W; r++) {
       F a = V::load(weight[r] + i);
-      if (ahead && fetch) V::prefetch(next[r] + i);
       UNROLL for (int c = 0; c < X; c++) acc[c * W + r] = V::fma(a, b[c], acc[c * W + r]);
     }
     i += lanes;
   };
-  while (i + line * lanes <= k) UNROLL for (int v = 0; v < line; v++) step(v == 0);
-  while (i + lanes <= k) step(true);
+  while (i + line * lanes <= k) {
+    UNROLL for (int r = 0; r < W; r++) fetch.line(r, (int64_t)sizeof(T) * i);
+    UNROLL for (int v = 0; v < line; v++) step();
+  }
+  while (i + lanes <= k) step();
   if (int n = (int)(k - i)) {
     F b[X];
     UNROLL for (int c = 0; c < X; c++) b[c] = V::loadTail(x[c] + i, n);
@@ -113,34 +185,34 @@ inline __attribute__((always_inline)) void sums(const F (&acc)[N], float* out) {
 }
 
 /** out[w] = weight[w] · x for W rows. */
-template <int W, bool ahead, class T>
+template <int W, class T, class Fetch>
 inline __attribute__((always_inline)) void dots(float* out, const T* const* weight, const float* x, int64_t k,
-                                                const T* const* next) {
+                                                Fetch& fetch) {
   F acc[W];
   UNROLL for (int r = 0; r < W; r++) acc[r] = V::zero();
-  chain<W, 1, ahead>(acc, weight, &x, k, next);
+  chain<W, 1>(acc, weight, &x, k, fetch);
   sums(acc, out);
 }
 
 /** total[c] = fma(factor[0], row[0][c], …) and so on through the W rows, for every column c. */
-template <int W, bool ahead, class T>
+template <int W, class T, class Fetch>
 inline __attribute__((always_inline)) void addScaled(float* total, const T* const* row, const float* factor, int64_t columns,
-                                                     const T* const* next) {
+                                                     Fetch& fetch) {
   F f[W];
   UNROLL for (int r = 0; r < W; r++) f[r] = V::broadcast(factor[r]);
-  constexpr int line = perLine<ahead, T>;
+  constexpr int line = perLine<T>;
   int64_t c = 0;
-  auto step = [&](bool fetch) __attribute__((always_inline)) {
+  auto step = [&]() __attribute__((always_inline)) {
     F t = V::load(total + c);
-    UNROLL for (int r = 0; r < W; r++) {
-      if (ahead && fetch) V::prefetch(next[r] + c);
-      t = V::fma(f[r], V::load(row[r] + c), t);
-    }
+    UNROLL for (int r = 0; r < W; r++) t = V::fma(f[r], V::load(row[r] + c), t);
     V::store(total + c, t);
     c += lanes;
   };
-  while (c + line * lanes <= columns) UNROLL for (int v = 0; v < line; v++) step(v == 0);
-  while (c + lanes <= columns) step(true);
+  while (c + line * lanes <= columns) {
+    UNROLL for (int r = 0; r < W; r++) fetch.line(r, (int64_t)sizeof(T) * c);
+    UNROLL for (int v = 0; v < line; v++) step();
+  }
+  while (c + lanes <= columns) step();
   if (int n = (int)(columns - c)) {
     F t = V::loadTail(total + c, n);
     UNROLL for (int r = 0; r < W; r++) t = V::fma(f[r], V::loadTail(row[r] + c, n), t);

@@ -11,20 +11,37 @@ inline float finish(const float* bias, bool relu, float sum, int64_t row) {
 }
 
 /** W weight rows from the cursor on, for one row of x. */
-template <int W, bool ahead, class T>
-inline void productStep(const ProductJob& job, const float* x, float* out, Cursor& at, const Cursor& end) {
+template <int W, class T, class Fetch>
+inline void productStep(const ProductJob& job, const float* x, float* out, Cursor& at, Fetch& fetch) {
   const T* rows[W];
-  const T* next[W] = {};
   int64_t index[W];
   float total[W];
   for (int r = 0; r < W; r++) rows[r] = rowOf<T>(job.weight, index[r] = at.next());
-  if constexpr (ahead) {
-    Cursor later = at;
-    for (int r = 0; r < W; r++) next[r] = later.slot < end.slot ? rowOf<T>(job.weight, later.next()) : rows[r];
-  }
-  dots<W, ahead>(total, rows, x, job.k, next);
+  dots<W>(total, rows, x, job.k, fetch);
   for (int r = 0; r < W; r++) out[index[r]] = finish(job.bias, job.relu, total[r], index[r]);
 }
+
+/** The same for gathered rows, of which `left` follow. */
+template <int W, class T>
+inline void productGathered(const ProductJob& job, const float* x, float* out, Cursor& at, int64_t left) {
+  const T* rows[W];
+  int64_t index[W];
+  float total[W];
+  F acc[W];
+  for (int r = 0; r < W; r++) rows[r] = rowOf<T>(job.weight, index[r] = at.next());
+  Ahead<W> ahead(job.weight, index, at, left, job.k, job.weight.stride, 64);
+  int64_t turn = ahead.turn / (int64_t)sizeof(T);
+  UNROLL for (int r = 0; r < W; r++) acc[r] = V::zero();
+  chain<W, 1>(acc, rows, &x, turn, ahead.near);
+  for (int r = 0; r < W; r++) rows[r] += turn, ahead.far.from[r] += ahead.turn;
+  const float* rest = x + turn;
+  chain<W, 1>(acc, rows, &rest, job.k - turn, ahead.far);
+  sums(acc, total);
+  for (int r = 0; r < W; r++) out[index[r]] = finish(job.bias, job.relu, total[r], index[r]);
+}
+
+/** Dense rows are fetched this many ahead. */
+constexpr int64_t denseAhead = 8;
 
 template <class T>
 void productRows(const void* data, int64_t chunk, float*) {
@@ -34,14 +51,17 @@ void productRows(const void* data, int64_t chunk, float*) {
   if (first >= last) return;
   const float* x = job.x + row * job.k;
   float* out = job.out + row * job.n;
-  Cursor at(job.set, row, first), end(job.set, row, last);
+  Cursor at(job.set, row, first);
   int64_t i = first;
-  if (job.set.indices)
-    for (; i + V::wide <= last; i += V::wide) productStep<V::wide, true, T>(job, x, out, at, end);
-  else
-    for (; i + V::wide <= last; i += V::wide) productStep<V::wide, false, T>(job, x, out, at, end);
-  for (; i + 4 <= last; i += 4) productStep<4, false, T>(job, x, out, at, end);
-  for (; i < last; i++) productStep<1, false, T>(job, x, out, at, end);
+  NoFetch none;
+  if (job.set.indices) {
+    for (; i + V::wide <= last; i += V::wide) productGathered<V::wide, T>(job, x, out, at, last - i - V::wide);
+  } else {
+    RowStream ahead(job.weight, job.set, row, first + denseAhead, last, 0, job.weight.stride);
+    for (; i + 4 <= last; i += 4) productStep<4, T>(job, x, out, at, ahead);
+  }
+  for (; i + 4 <= last; i += 4) productStep<4, T>(job, x, out, at, none);
+  for (; i < last; i++) productStep<1, T>(job, x, out, at, none);
 }
 
 /** Up to blockRows rows of x, wherever they are, against chosen rows of one weight matrix: out[c][row] for each. */
@@ -58,20 +78,18 @@ struct Panel {
   const T* row(int64_t index) const { return rowOf<T>(weight, index); }
 };
 
-/** W weight rows against X rows of x, from `c` on, straight from memory. `next` is how many weight rows follow. */
-template <int W, int X, bool ahead, class T>
-inline void productFew(const Panel<T>& panel, int64_t c, const int64_t* index, int64_t next) {
+/** W weight rows against X rows of x, from `c` on, straight from memory. */
+template <int W, int X, class T>
+inline void productFew(const Panel<T>& panel, int64_t c, const int64_t* index) {
   const T* weight[W];
-  const T* later[W] = {};
   const float* x[X];
   float total[W * X];
   F acc[W * X];
   for (int r = 0; r < W; r++) weight[r] = panel.row(index[r]);
-  if constexpr (ahead)
-    for (int r = 0; r < W; r++) later[r] = r < next ? panel.row(index[W + r]) : weight[r];
   for (int i = 0; i < X; i++) x[i] = panel.x[c + i];
   UNROLL for (int i = 0; i < W * X; i++) acc[i] = V::zero();
-  chain<W, X, ahead>(acc, weight, x, panel.k, later);
+  NoFetch none;
+  chain<W, X>(acc, weight, x, panel.k, none);
   sums(acc, total);
   for (int i = 0; i < X; i++)
     for (int r = 0; r < W; r++)
@@ -80,17 +98,14 @@ inline void productFew(const Panel<T>& panel, int64_t c, const int64_t* index, i
 
 /** W weight rows against the rows of x from `c` to `last`: tiles, then those that do not fill one. */
 template <int W, class T>
-inline void productFewRows(const Panel<T>& panel, int64_t c, int64_t last, const int64_t* index, int64_t next) {
+inline void productFewRows(const Panel<T>& panel, int64_t c, int64_t last, const int64_t* index) {
   constexpr int X = V::tileX;
-  if (c + X <= last) {
-    productFew<W, X, true, T>(panel, c, index, next);
-    for (c += X; c + X <= last; c += X) productFew<W, X, false, T>(panel, c, index, 0);
-  }
+  for (; c + X <= last; c += X) productFew<W, X>(panel, c, index);
   int64_t left = last - c;
-  if (left == 1) productFew<W, 1, true, T>(panel, c, index, next);
+  if (left == 1) productFew<W, 1>(panel, c, index);
   if constexpr (X == 4) {
-    if (left == 2) productFew<W, 2, true, T>(panel, c, index, next);
-    if (left == 3) productFew<W, 3, true, T>(panel, c, index, next);
+    if (left == 2) productFew<W, 2>(panel, c, index);
+    if (left == 3) productFew<W, 3>(panel, c, index);
   }
 }
 
@@ -103,7 +118,8 @@ inline void productTile(float* state, const float* packed, const float* const* x
   for (int r = 0; r < 4; r++) weight[r] = packed + r * blockDepth;
   for (int c = 0; c < X; c++) rows[c] = x[c] + at;
   UNROLL for (int i = 0; i < 4 * X; i++) acc[i] = V::load(state + i * lanes);
-  chain<4, X, false>(acc, weight, rows, depth, weight);
+  NoFetch none;
+  chain<4, X>(acc, weight, rows, depth, none);
   UNROLL for (int i = 0; i < 4 * X; i++) V::store(state + i * lanes, acc[i]);
 }
 
@@ -170,9 +186,9 @@ inline void productPanel(const Panel<T>& panel, const int64_t* index, int64_t co
     int64_t last = smaller(c + group, panel.count), i = 0;
     if (last - c == 1)
       for (; i + V::wide <= count; i += V::wide)
-        productFew<V::wide, 1, true, T>(panel, c, index + i, count - i - V::wide);
-    for (; i + 4 <= count; i += 4) productFewRows<4, T>(panel, c, last, index + i, count - i - 4);
-    for (; i < count; i++) productFewRows<1, T>(panel, c, last, index + i, count - i - 1);
+        productFew<V::wide, 1>(panel, c, index + i);
+    for (; i + 4 <= count; i += 4) productFewRows<4>(panel, c, last, index + i);
+    for (; i < count; i++) productFewRows<1>(panel, c, last, index + i);
   }
 }
 

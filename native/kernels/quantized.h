@@ -126,38 +126,37 @@ inline __attribute__((always_inline)) F sumsOf(I w, const int8_t* x, const int32
   return V::floats(V::dot(V::bytes(start), w, V::bytes(x)));
 }
 
-/** A weight row and, where it is to be fetched ahead, one that will be wanted soon. */
 struct QuantizedRow {
   const uint8_t* codes;
   const uint8_t* scales;
-  const uint8_t* nextCodes;
-  const uint8_t* nextScales;
 };
 
-/** Two chains a row: of even and of odd vectors in int8, of low and of high halves in int4. */
-template <int X>
+/** Two chains for each of W weight rows and X rows of x: of even and odd vectors in int8, of low and high halves in int4. */
+template <int W, int X>
 struct Chains {
-  F sum[2][X];
+  F sum[2][W * X];
 };
 
-template <int X, bool ahead>
-inline __attribute__((always_inline)) void chainRow(Chains<X>& acc, const QuantizedRow& row, const Codes8::Part* const* x,
-                                                    int64_t bytes) {
-  constexpr int line = vectorBytes < 64 ? 64 / vectorBytes : 1;
-  int64_t steps = bytes / vectorBytes, i = 0;
+template <int W, int X, class Fetch>
+inline __attribute__((always_inline)) void chainRows(Chains<W, X>& acc, const QuantizedRow* rows,
+                                                     const Codes8::Part* const* x, int64_t from, int64_t to, Fetch& fetch) {
+  constexpr int stride = vectorBytes < 32 ? 64 / vectorBytes : 2;  // vectors at a time: an even number, a whole line
+  int64_t i = from / vectorBytes, steps = to / vectorBytes;
+  UNROLL for (int r = 0; r < W; r++) fetch.scale(r, 0);
   auto step = [&](int which) __attribute__((always_inline)) {
-    I w = V::bytes(row.codes + i * vectorBytes);
-    UNROLL for (int c = 0; c < X; c++) {
-      const Codes8::Part& part = x[c][i];
-      acc.sum[which][c] = V::fma(sumsOf<true>(w, part.x, part.start), V::load(part.scale), acc.sum[which][c]);
+    UNROLL for (int r = 0; r < W; r++) {
+      I w = V::bytes(rows[r].codes + i * vectorBytes);
+      UNROLL for (int c = 0; c < X; c++) {
+        const Codes8::Part& part = x[c][i];
+        F& sum = acc.sum[which][c * W + r];
+        sum = V::fma(sumsOf<true>(w, part.x, part.start), V::load(part.scale), sum);
+      }
     }
     i++;
   };
-  if constexpr (ahead) V::prefetch(row.nextScales);
-  constexpr int stride = line > 2 ? line : 2;
   while (i + stride <= steps) {
-    if constexpr (ahead)
-      UNROLL for (int b = 0; b < stride * vectorBytes; b += 64) V::prefetch(row.nextCodes + i * vectorBytes + b);
+    UNROLL for (int b = 0; b < stride * vectorBytes; b += 64)
+      UNROLL for (int r = 0; r < W; r++) fetch.line(r, i * vectorBytes + b);
     UNROLL for (int j = 0; j < stride; j++) step(j % 2);
   }
   for (int which = 0; i < steps; which ^= 1) {
@@ -167,31 +166,33 @@ inline __attribute__((always_inline)) void chainRow(Chains<X>& acc, const Quanti
 }
 
 /** A whole part, or (tail) the vectors that `bytes` reach into. */
-template <int X, bool tail, bool ahead>
-inline __attribute__((always_inline)) void chainPart(Chains<X>& acc, const QuantizedRow& row, const Codes4::Part* const* x,
-                                                     int64_t index, int64_t bytes) {
-  const uint8_t* codes = row.codes + index * partBytes<Codes4>;
-  const Half* scales = (const Half*)row.scales + index * lanes;
-  F weightScale, factor[X];
-  if constexpr (tail) weightScale = V::loadTail(scales, (int)(bytes / (blockColumns / 2)));
-  else weightScale = V::load(scales);
-  UNROLL for (int c = 0; c < X; c++) factor[c] = V::mul(weightScale, V::load(x[c][index].scale));
-  if constexpr (ahead) {
-    V::prefetch(row.nextScales + index * lanes * sizeof(Half));
-    UNROLL for (int b = 0; b < partBytes<Codes4>; b += 64) V::prefetch(row.nextCodes + index * partBytes<Codes4> + b);
+template <int W, int X, bool tail, class Fetch>
+inline __attribute__((always_inline)) void chainPart(Chains<W, X>& acc, const QuantizedRow* rows,
+                                                     const Codes4::Part* const* x, int64_t index, int64_t bytes,
+                                                     Fetch& fetch) {
+  F factor[W * X];
+  UNROLL for (int r = 0; r < W; r++) {
+    const Half* scales = (const Half*)rows[r].scales + index * lanes;
+    fetch.scale(r, index * lanes * (int64_t)sizeof(Half));
+    F scale;
+    if constexpr (tail) scale = V::loadTail(scales, (int)(bytes / (blockColumns / 2)));
+    else scale = V::load(scales);
+    UNROLL for (int c = 0; c < X; c++) factor[c * W + r] = V::mul(scale, V::load(x[c][index].scale));
   }
   auto step = [&](auto number) __attribute__((always_inline)) {
     constexpr int s = decltype(number)::value;
     if (tail && s * vectorBytes >= bytes) return;
-    I w = tail ? V::bytesTail(codes + s * vectorBytes, (int)smaller(bytes - s * vectorBytes, vectorBytes))
-               : V::bytes(codes + s * vectorBytes);
-    I low = V::low(w), high = V::high(w);
-    UNROLL for (int c = 0; c < X; c++) {
-      const Codes4::Part& part = x[c][index];
-      acc.sum[0][c] = V::fma(sumsOf<false>(low, part.x[s][0], part.start[s][0]), V::template spread<s, 0>(factor[c]),
-                             acc.sum[0][c]);
-      acc.sum[1][c] = V::fma(sumsOf<false>(high, part.x[s][1], part.start[s][1]), V::template spread<s, 1>(factor[c]),
-                             acc.sum[1][c]);
+    UNROLL for (int r = 0; r < W; r++) {
+      const uint8_t* codes = rows[r].codes + index * partBytes<Codes4> + s * vectorBytes;
+      I w = tail ? V::bytesTail(codes, (int)smaller(bytes - s * vectorBytes, vectorBytes)) : V::bytes(codes);
+      if constexpr (s * vectorBytes % 64 == 0) fetch.line(r, index * partBytes<Codes4> + s * vectorBytes);
+      I low = V::low(w), high = V::high(w);
+      UNROLL for (int c = 0; c < X; c++) {
+        const Codes4::Part& part = x[c][index];
+        F &first = acc.sum[0][c * W + r], &second = acc.sum[1][c * W + r];
+        first = V::fma(sumsOf<false>(low, part.x[s][0], part.start[s][0]), V::template spread<s, 0>(factor[c * W + r]), first);
+        second = V::fma(sumsOf<false>(high, part.x[s][1], part.start[s][1]), V::template spread<s, 1>(factor[c * W + r]), second);
+      }
     }
   };
   step(Number<0>{});
@@ -200,28 +201,30 @@ inline __attribute__((always_inline)) void chainPart(Chains<X>& acc, const Quant
   step(Number<3>{});
 }
 
-template <int X, bool ahead>
-inline __attribute__((always_inline)) void chainRow(Chains<X>& acc, const QuantizedRow& row, const Codes4::Part* const* x,
-                                                    int64_t bytes) {
-  int64_t whole = bytes / partBytes<Codes4>;
-  for (int64_t i = 0; i < whole; i++) chainPart<X, false, ahead>(acc, row, x, i, partBytes<Codes4>);
-  if (int64_t left = bytes - whole * partBytes<Codes4>) chainPart<X, true, ahead>(acc, row, x, whole, left);
+template <int W, int X, class Fetch>
+inline __attribute__((always_inline)) void chainRows(Chains<W, X>& acc, const QuantizedRow* rows,
+                                                     const Codes4::Part* const* x, int64_t from, int64_t to, Fetch& fetch) {
+  int64_t i = from / partBytes<Codes4>, whole = to / partBytes<Codes4>;
+  for (; i < whole; i++) chainPart<W, X, false>(acc, rows, x, i, partBytes<Codes4>, fetch);
+  if (int64_t left = to - whole * partBytes<Codes4>) chainPart<W, X, true>(acc, rows, x, whole, left, fetch);
 }
 
 inline float rowScale(Codes8, const uint8_t* scales) { return *(const float*)scales; }
 inline float rowScale(Codes4, const uint8_t*) { return 1.0f; }
 
-/** out[c] = the weight row times x[c], for X rows of x. */
-template <int X, bool ahead, class Q>
-inline __attribute__((always_inline)) void quantizedDots(float* out, const QuantizedRow& row, const uint8_t* const* prepared,
-                                                         int64_t bytes) {
+/** out[c * W + r] = weight row r times x[c]. `run` goes through the chains, in one part or more. */
+template <int W, int X, class Q, class Run>
+inline __attribute__((always_inline)) void quantizedDots(float* out, const QuantizedRow* rows,
+                                                         const uint8_t* const* prepared, Run run) {
   const typename Q::Part* x[X];
-  Chains<X> acc;
+  Chains<W, X> acc;
+  F all[W * X];
   for (int c = 0; c < X; c++) x[c] = (const typename Q::Part*)prepared[c];
-  UNROLL for (int c = 0; c < X; c++) acc.sum[0][c] = acc.sum[1][c] = V::zero();
-  chainRow<X, ahead>(acc, row, x, bytes);
-  float scale = rowScale(Q{}, row.scales);
-  UNROLL for (int c = 0; c < X; c++) out[c] = V::sum(V::add(acc.sum[0][c], acc.sum[1][c])) * scale;
+  UNROLL for (int i = 0; i < W * X; i++) acc.sum[0][i] = acc.sum[1][i] = V::zero();
+  run(acc, x);
+  UNROLL for (int i = 0; i < W * X; i++) all[i] = V::add(acc.sum[0][i], acc.sum[1][i]);
+  sums(all, out);
+  UNROLL for (int i = 0; i < W * X; i++) out[i] *= rowScale(Q{}, rows[i % W].scales);
 }
 
 }  // namespace
