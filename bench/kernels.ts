@@ -1,22 +1,22 @@
 /**
  * Times the kernels of the native backend beside the read bandwidth of the same threads: `npx tsx bench/kernels.ts`.
- * Arguments: a part of the shape's name to run only those (tiny, medium, large), and `--threads=N`, `--isa=NAME`.
+ * Arguments: a part of the shape's name to run only those (tiny, medium, large), and `--threads=N`, `--isa=NAME`,
+ * `--types=f16,int4`, `--only=memory` for products of one row alone.
  * Weights are copied until they exceed the caches and the copies take turns, unless the shape fits in a cache anyway.
  */
 import { cpus } from "node:os";
 import type { ActiveSet, Kernels, Placement, Recovery } from "../src/kernels/contract.ts";
 import { type InstructionSet, openNative } from "../src/kernels/native/native.ts";
 import { measureReadBandwidth } from "../src/kernels/native/probe.ts";
-import type { FloatDtype } from "../src/tensor/dtype.ts";
-import { bytesPerElement, fromFloat32 } from "../src/tensor/dtype.ts";
-import type { Tensor } from "../src/tensor/tensor.ts";
+import { RandomWeights } from "../src/models/random-weights.ts";
+import { type WeightDtype, weightDtypes } from "../src/tensor/dtype.ts";
+import { byteLength, type Tensor } from "../src/tensor/tensor.ts";
 
 const shapes = [
   { name: "tiny", d: 192, n: 768, spread: 0 },
   { name: "medium", d: 2048, n: 8192, spread: 512e6 },
   { name: "large", d: 4096, n: 16384, spread: 512e6 },
 ];
-const dtypes: FloatDtype[] = ["f32", "f16", "bf16"];
 const samples = 9;
 const secondsPerSample = 0.03;
 
@@ -28,6 +28,8 @@ const kernels = openNative({
   ...(threads ? { threads: Number(threads) } : {}),
   ...(isa ? { instructionSet: isa } : {}),
 });
+const dtypes = (option("types")?.split(",") ?? weightDtypes) as readonly WeightDtype[];
+const weights = new RandomWeights(kernels, Math.random);
 const flushed = new Float32Array(1);
 const pulse = kernels.allocate("f32", [1]);
 
@@ -50,17 +52,8 @@ async function time(call: (turn: number) => void): Promise<[low: number, median:
   return [at(0.25), at(0.5), at(0.75)];
 }
 
-function random(shape: readonly [number, number], dtype: FloatDtype = "f32"): Tensor {
-  const tensor = kernels.allocate(dtype, shape);
-  const block = fromFloat32(
-    dtype,
-    Float32Array.from({ length: 65536 }, () => Math.random() - 0.5),
-  );
-  const count = shape[0] * shape[1];
-  for (let i = 0; i < count; i += block.length)
-    kernels.write(tensor, block.subarray(0, Math.min(block.length, count - i)), i);
-  return tensor;
-}
+const random = (shape: readonly [number, number], dtype: WeightDtype = "f32"): Promise<Tensor> =>
+  weights.matrix(dtype, ...shape);
 
 function randomSet(units: number, density: number): ActiveSet {
   const chosen = new Set<number>();
@@ -88,39 +81,43 @@ function report(what: string, times: readonly number[], amount: number, unit: st
   );
 }
 
-async function memoryBound(shape: (typeof shapes)[number], dtype: FloatDtype): Promise<void> {
+/** One row of x. Of sparse products every turn takes another set, until the rows taken exceed the caches too. */
+async function memoryBound(shape: (typeof shapes)[number], dtype: WeightDtype): Promise<void> {
   const { d, n, spread } = shape;
-  const bytes = d * n * bytesPerElement[dtype];
-  const copies = Array.from({ length: Math.max(1, Math.ceil(spread / bytes)) }, () => random([n, d], dtype));
-  const [x, hidden] = [random([1, d]), random([1, n])];
-  const roof = spread ? measureReadBandwidth(kernels) : undefined;
+  const bytes = byteLength({ dtype, shape: [n, d] });
+  const copies: Tensor[] = [];
+  do copies.push(await random([n, d], dtype));
+  while (copies.length * bytes < spread);
+  const [x, hidden] = [await random([1, d]), await random([1, n])];
+  const sums = await random([1, d]);
   for (const density of [1, 0.1, 0.25, 0.5]) {
-    const set = density < 1 ? randomSet(n, density) : null;
+    const count = density < 1 ? (spread ? Math.ceil(1 / density) : 1) : 0;
+    const sets = Array.from({ length: count }, () => randomSet(n, density));
+    const setOf = (turn: number) => sets[Math.floor(turn / copies.length) % sets.length] ?? null;
     const share = density < 1 ? `${density * 100} %` : "dense";
+    const roof = spread ? measureReadBandwidth(kernels) : undefined;
     const product = await time((turn) =>
-      kernels.product(hidden, 0, x, copies[turn % copies.length]!, null, "none", set, 1, 1),
+      kernels.product(hidden, 0, x, copies[turn % copies.length]!, null, "relu", setOf(turn), 1, 1),
     );
     report(`${shape.name} product ${dtype} ${share}`, product, bytes * density, "GB/s", roof);
     const accumulate = await time((turn) =>
-      kernels.accumulate(x, hidden, copies[turn % copies.length]!, null, set, 1, 1),
+      kernels.accumulate(sums, hidden, copies[turn % copies.length]!, null, setOf(turn), 1, 1),
     );
     report(`${shape.name} accumulate ${dtype} ${share}`, accumulate, bytes * density, "GB/s", roof);
   }
-  if (roof)
-    console.log(`  read probe ${roof.toFixed(1)}, again ${measureReadBandwidth(kernels).toFixed(1)} GB/s`);
   for (const copy of copies) kernels.free(copy);
 }
 
 /** Rows that are computed together: all of the weights, or a quarter of them for all rows. */
 async function manyRows(
   shape: (typeof shapes)[number],
-  dtype: FloatDtype,
+  dtype: WeightDtype,
   rows: number,
   density = 1,
 ): Promise<void> {
   const { d, n } = shape;
-  const weight = random([n, d], dtype);
-  const [x, hidden] = [random([rows, d]), random([rows, n])];
+  const weight = await random([n, d], dtype);
+  const [x, hidden] = [await random([rows, d]), await random([rows, n])];
   const set = density < 1 ? { ...randomSet(n, density), shared: true } : null;
   const title = `${rows} rows${set ? ` ${density * 100} %` : ""}`;
   const flops = 2 * d * n * rows * density;
@@ -151,14 +148,14 @@ function oneSequence(first: number, rows: number, capacity: number, pageRows: nu
 }
 
 /** Keys and values of all heads, computed by `recover` and by two plain products. */
-async function caching(shape: (typeof shapes)[number], dtype: FloatDtype, rows: number): Promise<void> {
+async function caching(shape: (typeof shapes)[number], dtype: WeightDtype, rows: number): Promise<void> {
   const { d } = shape;
   const heads = d / 64;
-  const [keyWeight, valueWeight] = [random([d, d], dtype), random([d, d], dtype)];
-  const [keys, values] = [random([rows, d]), random([rows, d])];
-  const [x, projected] = [random([rows, d]), random([rows, d])];
+  const [keyWeight, valueWeight] = [await random([d, d], dtype), await random([d, d], dtype)];
+  const [keys, values] = [await random([rows, d]), await random([rows, d])];
+  const [x, projected] = [await random([rows, d]), await random([rows, d])];
   const recovery: Recovery = {
-    inputs: random([16, d]),
+    inputs: await random([16, d]),
     filled: kernels.allocate("i32", [1, heads]),
     refresh: 16,
     counts: kernels.allocate("i32", [1, rows]),
@@ -192,8 +189,8 @@ async function smallOps(k: Kernels): Promise<void> {
     [192, 768, 6, 128],
     [4096, 16384, 32, 1024],
   ] as const) {
-    const [x, y, scores] = [random([1, d]), random([1, d]), random([1, n])];
-    const [keys, values, norm] = [random([seen, d]), random([seen, d]), random([1, d])];
+    const [x, y, scores] = [await random([1, d]), await random([1, d]), await random([1, n])];
+    const [keys, values, norm] = [await random([seen, d]), await random([seen, d]), await random([1, d])];
     const weight = k.allocate("f32", [d]);
     const [set, refined] = [randomSet(n, 0), randomSet(n, 0)];
     const best = k.allocate("i32", [1]);
@@ -222,12 +219,12 @@ console.log("median (quartiles) of one call\n");
 for (const shape of shapes) {
   if (wanted.length > 0 && !wanted.some((part) => shape.name.includes(part))) continue;
   for (const dtype of dtypes) await memoryBound(shape, dtype);
-  if (shape.name === "large") continue;
+  if (shape.name === "large" || option("only") === "memory") continue;
   for (const dtype of dtypes) {
     for (const rows of [64, 512]) await manyRows(shape, dtype, rows);
     for (const density of [1, 0.25]) await manyRows(shape, dtype, 8, density);
     for (const rows of [1, 8, 64]) await caching(shape, dtype, rows);
   }
 }
-if (wanted.length === 0 || wanted.includes("small")) await smallOps(kernels);
+if (option("only") !== "memory" && (wanted.length === 0 || wanted.includes("small"))) await smallOps(kernels);
 kernels.dispose();

@@ -75,7 +75,7 @@ struct V {
 
   using I = __m256i;
   static constexpr int offset = 0;
-  static constexpr bool pairs = false;
+  static constexpr bool quads = false;
   static I bytes(const void* p) { return _mm256_loadu_si256((const __m256i*)p); }
   static I bytesTail(const void* p, int) { return bytes(p); }  // a group is never cut
   static void store(int32_t* p, I v) { _mm256_storeu_si256((__m256i*)p, v); }

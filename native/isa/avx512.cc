@@ -12,7 +12,7 @@ namespace {
 #include "vector16.h"
 
 struct V : Vector16 {
-  static constexpr bool pairs = false;
+  static constexpr bool quads = false;
   /** What `dotSigned` adds to the weights' codes, times x: `prepare` takes it off beforehand. */
   static constexpr int offset = 0;
 

@@ -11,12 +11,6 @@ namespace {
 
 #include "vector16.h"
 
-/** -8 … 7 as bfloat16, twice: the look-up takes five bits of an index. */
-alignas(64) const uint16_t codeValues[32] = {
-    0xc100, 0xc0e0, 0xc0c0, 0xc0a0, 0xc080, 0xc040, 0xc000, 0xbf80, 0x0000, 0x3f80, 0x4000, 0x4040, 0x4080, 0x40a0, 0x40c0, 0x40e0,
-    0xc100, 0xc0e0, 0xc0c0, 0xc0a0, 0xc080, 0xc040, 0xc000, 0xbf80, 0x0000, 0x3f80, 0x4000, 0x4040, 0x4080, 0x40a0, 0x40c0, 0x40e0,
-};
-
 struct V : Vector16 {
   /** What `dotSigned` adds to the weights' codes, times x: `prepare` takes it off beforehand. */
   static constexpr int offset = 128;
@@ -25,47 +19,55 @@ struct V : Vector16 {
   static I dotSigned(I start, I w, I x) { return dot(start, _mm512_xor_si512(w, splat(-128)), x); }
   static I dot(I start, I w, I x) { return _mm512_dpbusd_epi32(start, w, x); }
 
-  // Pairs of int4 rows: neighbouring words of a vector belong to the first and the second row.
+  // Int4 rows in fours: the bytes of a lane belong to one row each.
 
-  static constexpr bool pairs = true;
-  /** The factors of 16 blocks as bfloat16: the first row's in the lower half. */
-  static I joinFactors(F a, F b) { return (I)_mm512_cvtne2ps_pbh(b, a); }
-  /** The factors of both rows, for the blocks that `spread` would choose. */
+  static constexpr bool quads = true;
+  /** Factors of W rows for 16 blocks: for each block a scale, NaN where a factor is not finite, and bytes for the rows. */
+  template <class Factors, int W>
+  static Factors roundTogether(const F* factor) {
+    const I magnitude = _mm512_set1_epi32(0x7fffffff);
+    I most = _mm512_setzero_si512();
+    for (int r = 0; r < W; r++) most = _mm512_max_epu32(most, _mm512_and_si512((I)factor[r], magnitude));
+    // Where the inverse would be infinite, what is lost is nothing beside any number of use.
+    __mmask16 some = _mm512_cmp_epu32_mask(most, _mm512_set1_epi32(0x03000000), _MM_CMPINT_NLE);
+    __mmask16 infinite = _mm512_cmp_epu32_mask(most, _mm512_set1_epi32(0x7f800000), _MM_CMPINT_NLT);
+    F inverse = _mm512_maskz_div_ps(some & ~infinite, broadcast(127), (F)most);
+    Factors result;
+    result.scale = _mm512_maskz_mul_ps(some, (F)most, broadcast(1.0f / 127));
+    result.scale = _mm512_mask_mov_ps(result.scale, infinite, broadcast(__builtin_nanf("")));
+    I sum = _mm512_setzero_si512(), byte = _mm512_set1_epi32(255);
+    for (int q = 0; q < W / 4; q++) {
+      result.bytes[q] = _mm512_setzero_si512();
+      for (int r = 0; r < 4; r++) {
+        I code = _mm512_maskz_cvtps_epi32(some & ~infinite, mul(factor[4 * q + r], inverse));
+        sum = _mm512_add_epi32(sum, code);
+        result.bytes[q] = _mm512_or_si512(result.bytes[q], _mm512_sllv_epi32(_mm512_and_si512(code, byte), _mm512_set1_epi32(8 * r)));
+      }
+    }
+    result.start = _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_slli_epi32(sum, 3));
+    return result;
+  }
+  using Vector16::spread;
   template <int step, int which>
-  static I spreadPair(I factors) {
-    constexpr int a = (4 * step + which) * 0x10001 + 0x100000, b = a + 0x20002;
-    return _mm512_permutexvar_epi16(_mm512_setr_epi32(a, a, a, a, a, a, a, a, b, b, b, b, b, b, b, b), factors);
+  static I spread(I blocks) {
+    return (I)spread<step, which>((F)blocks);
   }
-  /** 64 bytes of codes of two rows, as bfloat16 pairs: of each half of the words even and odd low, even and odd high. */
-  static void decodePair(I a, I b, I* out) {
-    const __m512i table = _mm512_loadu_si512(codeValues);
-    I words[2] = {_mm512_unpacklo_epi16(a, b), _mm512_unpackhi_epi16(a, b)};
-    for (int h = 0; h < 2; h++) {
-      out[4 * h] = _mm512_permutexvar_epi16(words[h], table);
-      out[4 * h + 1] = _mm512_permutexvar_epi16(_mm512_srli_epi16(words[h], 8), table);
-      out[4 * h + 2] = _mm512_permutexvar_epi16(_mm512_srli_epi16(words[h], 4), table);
-      out[4 * h + 3] = _mm512_permutexvar_epi16(_mm512_srli_epi16(words[h], 12), table);
-    }
+  /** 64 bytes of four rows: out[v] has, in lane 4 L + k, byte 16 L + 4 v + k of each row. */
+  static void weave(const I* row, I* out) {
+    I a = _mm512_unpacklo_epi8(row[0], row[1]), b = _mm512_unpackhi_epi8(row[0], row[1]);
+    I c = _mm512_unpacklo_epi8(row[2], row[3]), d = _mm512_unpackhi_epi8(row[2], row[3]);
+    out[0] = _mm512_unpacklo_epi16(a, c);
+    out[1] = _mm512_unpackhi_epi16(a, c);
+    out[2] = _mm512_unpacklo_epi16(b, d);
+    out[3] = _mm512_unpackhi_epi16(b, d);
   }
-  static F fmaPair(I codes, I factors, F sum) { return _mm512_dpbf16_ps(sum, (__m512bh)codes, (__m512bh)factors); }
-  /** Sums of 128 columns, from the order of `decodePair` into that of the columns. */
-  static void orderPairs(const float* sums, float* out) {
-    for (int v = 0; v < 4; v++) {
-      F even = load(sums + 32 * v), odd = load(sums + 32 * v + 16);
-      float* to = out + v / 2 * 8 + v % 2 * 32;
-      F first = _mm512_unpacklo_ps(even, odd), second = _mm512_unpackhi_ps(even, odd);
-      put<0>(to, first, second);
-      put<1>(to + 16, first, second);
-      put<2>(to + 64, first, second);
-      put<3>(to + 80, first, second);
-    }
-  }
-
- private:
-  template <int quarter>
-  static void put(float* to, F first, F second) {
-    _mm_storeu_ps(to, _mm512_extractf32x4_ps(first, quarter));
-    _mm_storeu_ps(to + 4, _mm512_extractf32x4_ps(second, quarter));
+  /** Sums of 128 columns, from the order of `weave` (first of low, then of high halves) into that of the columns. */
+  static void orderWoven(const float* sums, float* out) {
+    for (int h = 0; h < 2; h++)
+      for (int v = 0; v < 4; v++)
+        for (int quarter = 0; quarter < 4; quarter++)
+          for (int k = 0; k < 4; k++)
+            out[quarter / 2 * 64 + h * 32 + quarter % 2 * 16 + 4 * v + k] = sums[(h * 4 + v) * 16 + 4 * quarter + k];
   }
 };
 

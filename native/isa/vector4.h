@@ -68,7 +68,7 @@ struct Vector4 {
 
   using I = S4;
   static constexpr int offset = 0;
-  static constexpr bool pairs = false;
+  static constexpr bool quads = false;
   static I bytes(const void* p) {
     I v;
     __builtin_memcpy(&v, p, sizeof v);

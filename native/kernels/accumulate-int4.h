@@ -1,6 +1,6 @@
 /**
  * accumulate with int4 weights. A column's chain starts at zero, takes i in ascending order, and is added to out, and to
- * the bias, at the end. How a step adds rows depends on the instruction set: rows in pairs as bfloat16, or one by one.
+ * the bias, at the end. How a step adds rows depends on the instruction set: several as integers, or one by one.
  */
 #pragma once
 #include "accumulate.h"
@@ -16,9 +16,9 @@ struct Rows4 {
 };
 
 /** Rows one by one in float32. */
-template <class U, bool pairs = U::pairs>
+template <class U, bool quads = U::quads>
 struct Adder4 {
-  static constexpr int single = 1;
+  static constexpr int wide = 4, single = 1;
 
   /** total[r] += Σ_w a[r][w] · row w, for X chains that lie `stride` apart. */
   template <int W, int X, class Fetch>
@@ -55,52 +55,75 @@ struct Adder4 {
   }
 };
 
-/** Rows in pairs: a table turns their codes into bfloat16, and one instruction adds both rows' products. */
+/**
+ * Rows in fours or eights: their factors for a block of columns are rounded to bytes with one scale for all, and one
+ * instruction adds the products of four rows' codes as integers.
+ */
 template <class U>
 struct Adder4<U, true> {
-  static constexpr int single = 2;
-  static constexpr int stepBytes = 64, stepColumns = 128;
+  static constexpr int wide = 8, single = 4;
+  static constexpr int stepBytes = 64, stepColumns = 128, stepBlocks = stepColumns / blockColumns;
+  static constexpr int partColumns = lanes * blockColumns;  // a scale in every lane
+
+  /** Factors of 16 blocks: bytes of four rows each, what sums start from (-8 times all of them), and their scale. */
+  template <int W>
+  struct Factors {
+    I bytes[W / 4];
+    I start;
+    F scale;
+  };
+
+  template <int W>
+  static inline __attribute__((always_inline)) Factors<W> factorsOf(const Rows4<W>& rows, const float* a, int64_t c, int64_t blocks) {
+    F factor[W];
+    UNROLL for (int r = 0; r < W; r++) {
+      const Half* from = rows.scales[r] + c / blockColumns;
+      F scale = blocks >= lanes ? V::load(from) : V::loadTail(from, (int)blocks);
+      factor[r] = V::mul(scale, V::broadcast(a[r]));
+    }
+    return U::template roundTogether<Factors<W>, W>(factor);
+  }
 
   /** The last part of a row may be shorter than a vector. */
   static inline I codes(const uint8_t* p, int64_t left) {
     return left >= stepBytes ? U::bytes(p) : U::bytesTail(p, (int)left);
   }
 
-  template <int W, int X, class Fetch>
-  static inline __attribute__((always_inline)) void part(float* total, int64_t stride, const Rows4<W>& rows,
-                                                         const float (*a)[W], int64_t c, int64_t columns, Fetch& fetch) {
-    constexpr int P = W / 2;
+  template <int W, class Fetch>
+  static inline __attribute__((always_inline)) void part(float* total, const Rows4<W>& rows, const float* a, int64_t c,
+                                                         int64_t columns, Fetch& fetch) {
     int64_t bytes = (columns - c + groupColumns - 1) / groupColumns * (groupColumns / 2);
-    bool whole = bytes >= 4 * stepBytes;
-    I factor[X][P];
-    UNROLL for (int p = 0; p < P; p++) {
-      F scale[2];
-      UNROLL for (int r = 0; r < 2; r++) {
-        const Half* from = rows.scales[2 * p + r] + c / blockColumns;
-        scale[r] = whole ? V::load(from) : V::loadTail(from, (int)(bytes / (blockColumns / 2)));
-      }
-      UNROLL for (int x = 0; x < X; x++)
-        factor[x][p] = U::joinFactors(V::mul(scale[0], V::broadcast(a[x][2 * p])),
-                                      V::mul(scale[1], V::broadcast(a[x][2 * p + 1])));
-    }
+    Factors<W> factors = factorsOf<W>(rows, a, c, bytes / (blockColumns / 2));
     auto step = [&](auto number) __attribute__((always_inline)) {
       constexpr int s = decltype(number)::value;
       int64_t left = bytes - s * stepBytes, at = c / 2 + s * stepBytes;
       if (left <= 0) return;
       float* t = total + c + s * stepColumns;
-      F acc[X][8];
-      UNROLL for (int x = 0; x < X; x++) UNROLL for (int v = 0; v < 8; v++) acc[x][v] = V::load(t + x * stride + v * lanes);
-      UNROLL for (int p = 0; p < P; p++) {
-        I decoded[8];
-        fetch.line(2 * p, at);
-        fetch.line(2 * p + 1, at);
-        U::decodePair(codes(rows.codes[2 * p] + at, left), codes(rows.codes[2 * p + 1] + at, left), decoded);
-        UNROLL for (int x = 0; x < X; x++) {
-          I low = U::template spreadPair<s, 0>(factor[x][p]), high = U::template spreadPair<s, 1>(factor[x][p]);
-          UNROLL for (int v = 0; v < 8; v++) acc[x][v] = U::fmaPair(decoded[v], v % 4 < 2 ? low : high, acc[x][v]);
+      I quads[W / 4][4];
+      UNROLL for (int q = 0; q < W / 4; q++) {
+        I row[4];
+        UNROLL for (int r = 0; r < 4; r++) {
+          fetch.line(4 * q + r, at);
+          row[r] = codes(rows.codes[4 * q + r] + at, left);
         }
+        U::weave(row, quads[q]);
       }
-      UNROLL for (int x = 0; x < X; x++) UNROLL for (int v = 0; v < 8; v++) V::store(t + x * stride + v * lanes, acc[x][v]);
+      auto half = [&](auto which) __attribute__((always_inline)) {
+        constexpr int h = decltype(which)::value;
+        I start = U::template spread<s, h>(factors.start);
+        F scale = U::template spread<s, h>(factors.scale);
+        I factor[W / 4];
+        UNROLL for (int q = 0; q < W / 4; q++) factor[q] = U::template spread<s, h>(factors.bytes[q]);
+        UNROLL for (int v = 0; v < 4; v++) {
+          I sum = start;
+          UNROLL for (int q = 0; q < W / 4; q++)
+            sum = U::dot(sum, h == 0 ? U::low(quads[q][v]) : U::high(quads[q][v]), factor[q]);
+          float* to = t + (h * 4 + v) * lanes;
+          V::store(to, V::fma(U::floats(sum), scale, V::load(to)));
+        }
+      };
+      half(Number<0>{});
+      half(Number<1>{});
     };
     step(Number<0>{});
     step(Number<1>{});
@@ -110,14 +133,15 @@ struct Adder4<U, true> {
 
   template <int W, int X, class Fetch>
   static inline void add(float* total, int64_t stride, const Rows4<W>& rows, const float (*a)[W], int64_t columns, Fetch& fetch) {
-    for (int64_t c = 0; c < columns; c += 4 * stepColumns) part<W, X>(total, stride, rows, a, c, columns, fetch);
+    for (int x = 0; x < X; x++)
+      for (int64_t c = 0; c < columns; c += partColumns) part<W>(total + x * stride, rows, a[x], c, columns, fetch);
   }
 
-  /** The chains wait in the order in which the codes are decoded. */
+  /** The chains wait in the order in which the codes are woven. */
   static inline void finish(float* out, float* total, const float* bias, int64_t columns) {
     for (int64_t c = 0; c < columns; c += stepColumns) {
       float ordered[stepColumns];
-      U::orderPairs(total + c, ordered);
+      U::orderWoven(total + c, ordered);
       int64_t count = smaller(stepColumns, columns - c);
       for (int64_t i = 0; i < count; i++) out[c + i] += bias ? ordered[i] + bias[c + i] : ordered[i];
     }
@@ -151,7 +175,7 @@ inline void accumulateStep4(const AccumulateJob& job, float* total, int64_t stri
 template <int X, class Fetch>
 inline void accumulateRun4(const AccumulateJob& job, float* total, int64_t stride, const float* a, int64_t first,
                            int64_t columns, Cursor& at, int64_t count, Fetch& fetch) {
-  constexpr int single = Adder4<V>::single, W = X == 1 ? 4 : single;
+  constexpr int single = Adder4<V>::single, W = X == 1 || Adder4<V>::single > 1 ? Adder4<V>::wide : single;
   int64_t i = 0;
   for (; i + W <= count; i += W) accumulateStep4<W, X>(job, total, stride, a, first, columns, at, W, fetch);
   for (; i < count; i += single)

@@ -10,7 +10,7 @@ export function bytesByPart(
   sparsity: readonly LayerSparsity[],
   predictors: Scored | null,
 ): Bytes {
-  const { always, perHead, perRecovered, perNeuron, perActive } = model.weightBytes;
+  const { perHead, perRecovered, perNeuron, perActive } = model.weightBytes;
   const { layers, heads, ffnDim } = model.shape;
   const dense: BytesByPart = {
     fc1: layers * ffnDim * perNeuron,
@@ -18,15 +18,21 @@ export function bytesByPart(
     headProjections: layers * heads * perHead,
     keyValues: layers * heads * perRecovered,
     predictors: 0,
-    always,
+    always: alwaysRead(model),
   };
   const active = sum(sparsity.map(({ mean }) => mean * ffnDim));
   const trueSets = { ...dense, fc1: active * perNeuron, fc2: active * perActive };
   return { dense, trueSets, touched: predictors && touchedParts(model, predictors) };
 }
 
-function touchedParts({ weightBytes, shape }: Model, { layers, bytes }: Scored): BytesByPart {
-  const { always, perHead, perNeuron } = weightBytes;
+/** Whatever is selected: norms, biases, rows of the tables, and the output layer, all of which evaluation needs. */
+const alwaysRead = ({ weightBytes, shape }: Model): number =>
+  weightBytes.always + shape.vocabSize * weightBytes.perWord;
+
+function touchedParts(model: Model, { layers, bytes }: Scored): BytesByPart {
+  const { weightBytes, shape } = model;
+  const { perHead, perNeuron } = weightBytes;
+  const always = alwaysRead(model);
   const fc1 = sum(layers.map(({ mlp }) => mlp.density * shape.ffnDim * perNeuron));
   const headProjections = sum(layers.map(({ heads }) => heads.density * shape.heads * perHead));
   return {

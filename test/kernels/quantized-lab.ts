@@ -27,6 +27,8 @@ export interface Units {
 interface Held {
   tensor: NativeTensor;
   values: Matrix;
+  /** Of int4: a scale for each block of a row. */
+  scales?: Matrix;
 }
 
 const upTo = (n: number): number[] => [...Array(n).keys()];
@@ -77,6 +79,7 @@ export class Bench {
     const bytes = tensor.view as Uint8Array;
     const { codeStride, scaleOffset, scaleStride } = quantizedLayout(type, rows, columns);
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    const allScales: Matrix = [];
     const values = upTo(rows).map((r) => {
       const low = type === "int8" ? -127 : -8;
       const codes = upTo(columns).map(
@@ -96,6 +99,7 @@ export class Bench {
         view.setUint16(scaleOffset + r * scaleStride + 2 * b, bits, true);
         return f16ToNumber(bits);
       });
+      allScales.push(scales);
       codes.forEach((code, c) => {
         const at = r * codeStride + Math.floor(c / 64) * 32 + (c % 32);
         const shift = c % 64 < 32 ? 0 : 4;
@@ -103,7 +107,7 @@ export class Bench {
       });
       return codes.map((code, c) => code * scales[Math.floor(c / 32)]!);
     });
-    return { tensor, values };
+    return type === "int4" ? { tensor, values, scales: allScales } : { tensor, values };
   }
 
   set(units: number, rows: number, fill: string): Units | null {

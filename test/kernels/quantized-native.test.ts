@@ -85,14 +85,23 @@ function accumulateOf(
   units: Units | null,
   perUnit: number,
   out: Matrix,
-  rounding: number,
+  scales: Matrix | undefined,
 ) {
   const bound = out.map((row) => row.map(() => 0));
   const result = out.map((row, r) =>
     row.map((before, c) => {
-      const terms = chosen(units, r, weight.length, perUnit).map((i) => a[r]![i]! * weight[i]![c]!);
+      const rows = chosen(units, r, weight.length, perUnit);
+      const terms = rows.map((i) => a[r]![i]! * weight[i]![c]!);
       const size = sum(terms.map(Math.abs));
-      bound[r]![c] = rounding * size + 3e-6 * (1 + Math.abs(before) + size);
+      // Factors of up to eight rows together may be rounded to bytes, that is by half a 127th of the largest.
+      const factor = (i: number) => Math.abs(a[r]![i]! * scales![i]![Math.floor(c / 32)]!);
+      const code = (i: number) => (factor(i) === 0 ? 8 : Math.abs((a[r]![i]! * weight[i]![c]!) / factor(i)));
+      const rounding = rows.map((i, at) => {
+        if (scales === undefined) return 0;
+        const group = rows.slice(Math.floor(at / 8) * 8, Math.floor(at / 8) * 8 + 8);
+        return (0.5001 / 127) * Math.max(...group.map(factor)) * code(i);
+      });
+      bound[r]![c] = sum(rounding) + 3e-6 * (1 + Math.abs(before) + size);
       return before + (bias ? bias[c]! : 0) + sum(terms);
     }),
   );
@@ -172,7 +181,6 @@ function suite(instructionSet: ReturnType<typeof nativeInstructionSets>[number])
       const weight = lab.quantized(type, units * perUnit, d);
       const bias = s % 2 ? lab.floats(1, d) : null;
       const set = lab.set(units, rows, fill);
-      const rounding = type === "int4" ? 2 ** -8 : 0;
       const [expected, bound] = accumulateOf(
         a.values,
         weight.values,
@@ -180,7 +188,7 @@ function suite(instructionSet: ReturnType<typeof nativeInstructionSets>[number])
         set,
         perUnit,
         out.values,
-        rounding,
+        weight.scales,
       );
       lab.accumulate(out, a, weight, bias, set, perUnit, rows);
       near(lab.read(out), expected, bound);
