@@ -34,7 +34,7 @@ export async function chooseHeadTarget(
   const asked = predictor === "shadow" ? "predictor is shadow" : headTarget && `headTarget is ${headTarget}`;
   if (asked === undefined) return "norm";
   throw new UsageError(
-    `${asked}: gradients exist for pre-norm OPT models without projections only, and ${engine.folder} holds another`,
+    `${asked}: gradients exist for pre-norm OPT models without projections only, and for weights as they were published; ${engine.folder} holds others`,
   );
 }
 

@@ -140,6 +140,29 @@ describe("quantize", () => {
   });
 });
 
+describe("prepare", () => {
+  it("works on a folder that quantize wrote, but for gradients, which need the weights as published", async () => {
+    const { out } = await make("int8", "for prepare");
+    const argv = (...more: string[]) => [
+      "prepare",
+      out,
+      "--text",
+      place.text,
+      "--backend",
+      "reference",
+      ...more,
+    ];
+    const few = ["--rows", "2000", "--epochs", "0", "--rank", "4"];
+    const made = await dejavu(argv(...few, "--out", join(out, "b.safetensors"), "--json"));
+    expect(made.stderr).not.toContain("mistake");
+    expect(made.code).toBe(0);
+    expect(made.json().targets.heads).toBe("norm");
+    const asked = await dejavu(argv(...few, "--head-target", "importance"));
+    expect(asked.code).toBe(2);
+    expect(asked.stderr).toMatch(/weights as they were published/);
+  });
+});
+
 describe("a folder whose parts do not belong together", () => {
   it("is refused: config and weights, a foreign format, a forgotten name", async () => {
     await make("int4", "mixed");

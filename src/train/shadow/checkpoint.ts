@@ -44,9 +44,11 @@ export interface Checkpoint {
   dispose(): void;
 }
 
-/** Whether the backward pass is written for the model: a pre-norm OPT without projections around its blocks. */
-const isKnown = (config: OptConfig): boolean =>
-  config.do_layer_norm_before && config.word_embed_proj_dim === config.hidden_size;
+/** Whether the backward pass is written for the model: a pre-norm OPT without projections around its blocks, as published. */
+const isKnown = (config: OptConfig, json: unknown): boolean =>
+  config.do_layer_norm_before &&
+  config.word_embed_proj_dim === config.hidden_size &&
+  (json as { quantization_config?: unknown }).quantization_config === undefined;
 
 async function readConfig(folder: string): Promise<{ json: unknown; file: string }> {
   const file = join(folder, "config.json");
@@ -56,7 +58,7 @@ async function readConfig(folder: string): Promise<{ json: unknown; file: string
 /** Whether there are gradients of the model in `folder`. */
 export async function hasGradients(folder: string): Promise<boolean> {
   const { json, file } = await readConfig(folder);
-  return (json as { model_type?: unknown }).model_type === "opt" && isKnown(parseOptConfig(json, file));
+  return (json as { model_type?: unknown }).model_type === "opt" && isKnown(parseOptConfig(json, file), json);
 }
 
 /**
@@ -66,8 +68,10 @@ export async function hasGradients(folder: string): Promise<boolean> {
 export async function openCheckpoint(kernels: Kernels, folder: string): Promise<Checkpoint> {
   const { json, file } = await readConfig(folder);
   const config = parseOptConfig(json, file);
-  if (!isKnown(config))
-    throw new ConfigError(`${file}: gradients exist for pre-norm models without projections only`);
+  if (!isKnown(config, json))
+    throw new ConfigError(
+      `${file}: gradients exist for pre-norm models without projections, and weights as published, only`,
+    );
   const weights = await openWeights(folder);
   const owned: Tensor[] = [];
   try {
