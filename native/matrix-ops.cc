@@ -4,6 +4,9 @@
 namespace dejavu {
 namespace {
 
+/** Columns of a chain that stays in L1. */
+constexpr int64_t longestChain = 4096;
+
 /** The length of pieces that `total` is cut into: some for each thread, alike in number, but none too small to share. */
 int64_t pieceLength(int64_t total, int64_t bytesEach, int64_t step, int threads, int64_t piecesPerThread) {
   if (threads == 1 || total * bytesEach < inlineBytes) return multiple(total, step);
@@ -18,11 +21,14 @@ int64_t pieceLength(int64_t total, int64_t bytesEach, int64_t step, int threads,
 /** Rounds rows of x for a product with quantized weights, once for all weight rows and for all ops of a fork. */
 void Queue::prepare(const Matrix& weight, const Matrix& x, int64_t rows, ProductJob& job) {
   job.preparedStride = multiple(x.columns, preparedColumns) * preparedBytes;
-  if (!group_.isOpen()) prepared_.clear();
-  bool made = false;
-  uint8_t* rowsOfX = prepared_.take(x.data, weight.dtype, static_cast<size_t>(rows * job.preparedStride), made);
+  for (const Prepared& made : prepared_)
+    if (made.x == x.data && made.weight == weight.dtype && made.rows >= rows) {
+      job.prepared = made.start;
+      return;
+    }
+  uint8_t* rowsOfX = arena_.take(static_cast<size_t>(rows * job.preparedStride));
+  prepared_.push_back({x.data, weight.dtype, rows, rowsOfX});
   job.prepared = rowsOfX;
-  if (made) return;
   PrepareJob preparation{x.floats(), rowsOfX, job.preparedStride, x.columns};
   pool_.run(table_.prepare[weightIndex(weight.dtype)], &preparation, rows);
 }
@@ -47,6 +53,7 @@ void Queue::product(Words& words) {
   int64_t most = checkUnits(units, rows) * perUnit;
   if (rows == 0 || most == 0) return;
   if (gemm_.product(pool_, table_.gemm, job, weight.dtype)) return;
+  if (!group_.isOpen()) forget();
   bool tiles = (!units.indices || units.shared) && rows > 1;
   int64_t xRows = tiles ? (rows < blockRows ? rows : blockRows) : 1;
   job.chunkRows = pieceLength(most, weight.rowBytes() * xRows, 16, pool_.threads(), 6);
@@ -55,6 +62,19 @@ void Queue::product(Words& words) {
   if (isQuantized(weight.dtype)) prepare(weight, x, rows, job);
   Kernel kernel = tiles ? table_.productTiles[type] : table_.productRows[type];
   submit(kernel, job, job.chunks * (tiles ? quotient(rows, blockRows) : rows));
+}
+
+/** One strand of whole rows for each chunk, or of pieces of rows where there are more threads than strands. */
+void Queue::cutIntoStrands(AccumulateJob& job) {
+  int64_t pieces = quotient(pool_.threads(), strandCount * job.rows);
+  job.chunkColumns = multiple(quotient(job.d, pieces), columnStep);
+  if (job.chunkColumns > longestChain) job.chunkColumns = longestChain;
+  job.chunks = quotient(job.d, job.chunkColumns);
+  size_t floats = static_cast<size_t>(job.rows * strandCount * multiple(job.d, columnStep));
+  size_t counts = static_cast<size_t>(job.rows * job.chunks) * sizeof(int32_t);
+  job.strands = reinterpret_cast<float*>(arena_.take(floats * sizeof(float)));
+  job.finished = reinterpret_cast<int32_t*>(arena_.take(counts));
+  std::memset(job.finished, 0, counts);
 }
 
 void Queue::accumulate(Words& words) {
@@ -69,22 +89,28 @@ void Queue::accumulate(Words& words) {
   need(out.columns == weight.columns && a.columns == weight.rows, "accumulate: the shapes do not match");
   need(out.rows >= rows && a.rows >= rows, "accumulate: too many rows");
   int64_t n = weight.rows, d = weight.columns, type = weightIndex(weight.dtype);
-  AccumulateJob job{out.floats(), a.floats(), weight.weights(), vector(biasId, d), units, rows, n, d, 0, 0};
+  AccumulateJob job{out.floats(), a.floats(), weight.weights(), vector(biasId, d), units, rows, n, d, 0, 0, nullptr,
+                    nullptr};
 
   int64_t most = checkUnits(units, rows) * perUnit;
   if (rows == 0 || d == 0) return;
   if (gemm_.accumulate(pool_, table_.gemm, job, weight.dtype)) return;
   bool tiles = (!units.indices || units.shared) && rows > 1;
   int64_t xRows = tiles ? (rows < chainRows ? rows : chainRows) : 1;
-  // Long pieces of rows please the prefetcher, so each thread gets one piece of the columns where rows are alone.
-  int64_t bytesEach = quotient(most * weight.rowBytes() * xRows, d);
-  job.chunkColumns = pieceLength(d, bytesEach, columnStep, pool_.threads(), tiles ? 3 : 1);
-  if (!tiles && rows >= pool_.threads() * 4) job.chunkColumns = multiple(d, columnStep);
-  if (!tiles && job.chunkColumns > 4096) job.chunkColumns = 4096;  // the chains stay in L1
-  job.chunks = quotient(d, job.chunkColumns);
-  pool_.reserve(static_cast<size_t>(tiles ? chainRows * chainColumns4 : job.chunkColumns));
+  if (!group_.isOpen()) forget();
+  int64_t bytes = most * weight.rowBytes() * xRows, threads = pool_.threads();
+  if (!tiles && threads > 1 && rows < threads * 4 && most >= strandCount * strandRows && bytes >= inlineBytes) {
+    cutIntoStrands(job);
+  } else {
+    // Long pieces of rows please the prefetcher, so each thread gets one piece of the columns where rows are alone.
+    job.chunkColumns = pieceLength(d, quotient(bytes, d), columnStep, pool_.threads(), tiles ? 3 : 1);
+    if (!tiles && rows >= threads * 4) job.chunkColumns = multiple(d, columnStep);
+    if (!tiles && job.chunkColumns > longestChain) job.chunkColumns = longestChain;
+    job.chunks = quotient(d, job.chunkColumns);
+  }
+  pool_.reserve(static_cast<size_t>(2 * (tiles ? chainRows * chainColumns4 : job.chunkColumns)));
   Kernel kernel = tiles ? table_.accumulateTiles[type] : table_.accumulateRows[type];
-  submit(kernel, job, job.chunks * (tiles ? quotient(rows, chainRows) : rows));
+  submit(kernel, job, job.chunks * (tiles ? quotient(rows, chainRows) : rows) * (job.strands ? strandCount : 1));
 }
 
 }  // namespace dejavu

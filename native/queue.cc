@@ -95,7 +95,7 @@ void Queue::execute(Opcode opcode, Words& words) {
       need(!group_.isOpen(), "a fork within a fork");
       // A profile runs ops one by one, so that each phase owns its time.
       if (!profiling_) group_.open();
-      prepared_.clear();  // what was made of x before may be another x by now
+      forget();  // what was made of x before may be another x by now
       return;
     case Opcode::join: return join();
     case Opcode::convert: return convert(words);

@@ -10,11 +10,11 @@
 #include <vector>
 
 #include "gemm.h"
+#include "arena.h"
 #include "group.h"
 #include "kernels/table.h"
 #include "layout.h"
 #include "pool.h"
-#include "prepared.h"
 
 namespace dejavu {
 
@@ -67,6 +67,14 @@ struct Matrix {
   }
 };
 
+/** Rows of x that were made ready for products with quantized weights, of which other ops of a fork may have use. */
+struct Prepared {
+  const void* x;
+  Dtype weight;
+  int64_t rows;
+  const uint8_t* start;
+};
+
 class Queue {
  public:
   Queue(const Table& table, int threads) : table_(table), pool_(threads) {}
@@ -98,8 +106,14 @@ class Queue {
   /** Runs a job, or keeps it for the join where ops are forked. `small`: not worth sharing between threads. */
   template <class Job>
   void submit(Kernel kernel, const Job& job, int64_t chunks, bool small = false);
+  /** Takes back what earlier ops needed. */
+  void forget() {
+    arena_.clear();
+    prepared_.clear();
+  }
   /** Gives the job what a product with quantized weights needs of x. */
   void prepare(const Matrix& weight, const Matrix& x, int64_t rows, ProductJob& job);
+  void cutIntoStrands(AccumulateJob& job);
 
   void embedding(Words& words);
   void addRows(Words& words);
@@ -129,7 +143,8 @@ class Queue {
   Group group_;
   std::vector<Matrix> tensors_;  // null data: the number is free
   std::vector<int32_t> freeIds_;
-  Prepared prepared_;  // rows of x for products with quantized weights
+  Arena arena_;  // what the ops at hand need beside their tensors
+  std::vector<Prepared> prepared_;
   std::vector<Stretch> stretches_;  // what `recover` plans with: kept, so that it seldom allocates
   std::vector<Span> spans_;
   std::vector<int64_t> total_;

@@ -1,6 +1,6 @@
 /**
- * accumulate with int4 weights. A column's chain starts at zero, takes i in ascending order, and is added to out, and to
- * the bias, at the end. How a step adds rows depends on the instruction set: several as integers, or one by one.
+ * accumulate with int4 weights, whose chains are those of accumulate.h. How a step adds rows depends on the instruction
+ * set: several as integers, or one by one.
  */
 #pragma once
 #include "accumulate.h"
@@ -50,8 +50,8 @@ struct Adder4 {
     }
   }
 
-  static inline void finish(float* out, float* total, const float* bias, int64_t columns) {
-    for (int64_t c = 0; c < columns; c++) out[c] += bias ? total[c] + bias[c] : total[c];
+  static inline void finish(float* out, const float* total, const float* bias, int64_t columns) {
+    addTotal(out, total, bias, columns);
   }
 };
 
@@ -138,12 +138,12 @@ struct Adder4<U, true> {
   }
 
   /** The chains wait in the order in which the codes are woven. */
-  static inline void finish(float* out, float* total, const float* bias, int64_t columns) {
+  static inline void finish(float* out, const float* total, const float* bias, int64_t columns) {
     for (int64_t c = 0; c < columns; c += stepColumns) {
       float ordered[stepColumns];
       U::orderWoven(total + c, ordered);
       int64_t count = smaller(stepColumns, columns - c);
-      for (int64_t i = 0; i < count; i++) out[c + i] += bias ? ordered[i] + bias[c + i] : ordered[i];
+      addTotal(out + c, ordered, bias ? bias + c : nullptr, count);
     }
   }
 };
@@ -175,23 +175,23 @@ inline void accumulateStep4(const AccumulateJob& job, float* total, int64_t stri
 template <int X, class Fetch>
 inline void accumulateRun4(const AccumulateJob& job, float* total, int64_t stride, const float* a, int64_t first,
                            int64_t columns, Cursor& at, int64_t count, Fetch& fetch) {
-  constexpr int single = Adder4<V>::single, W = X == 1 || Adder4<V>::single > 1 ? Adder4<V>::wide : single;
+  constexpr int single = Adder4<V>::single, W = X == 1 || single > 1 ? Adder4<V>::wide : single;
   int64_t i = 0;
   for (; i + W <= count; i += W) accumulateStep4<W, X>(job, total, stride, a, first, columns, at, W, fetch);
   for (; i < count; i += single)
     accumulateStep4<single, X>(job, total, stride, a, first, columns, at, smaller(single, count - i), fetch);
 }
 
-void accumulateRows4(const void* data, int64_t chunk, float* total) {
-  const AccumulateJob& job = *(const AccumulateJob*)data;
-  int64_t row = chunk / job.chunks, first = chunk % job.chunks * job.chunkColumns;
-  int64_t columns = smaller(job.chunkColumns, job.d - first), count = selectedRows(job.set, row);
-  startChain(total, nullptr, (columns + columnStep - 1) / columnStep * columnStep);
-  Cursor at(job.set, row, 0);
-  RowStream ahead(job.weight, job.set, row, addedAhead, count, first / 2, columns / 2);
-  accumulateRun4<1>(job, total, 0, job.a + row * job.n, first, columns, at, count, ahead);
-  Adder4<V>::finish(job.out + row * job.d + first, total, job.bias ? job.bias + first : nullptr, columns);
-}
+struct RowAdder4 {
+  static void strand(const AccumulateJob& job, const Piece& piece, int64_t from, int64_t to, float* total) {
+    Cursor at(job.set, piece.row, from);
+    RowStream ahead(job.weight, job.set, piece.row, from + addedAhead, to, piece.first / 2, (piece.columns + 1) / 2);
+    accumulateRun4<1>(job, total, 0, job.a + piece.row * job.n, piece.first, piece.columns, at, to - from, ahead);
+  }
+  static void finish(float* out, const float* total, const float* bias, int64_t columns) {
+    Adder4<V>::finish(out, total, bias, columns);
+  }
+};
 
 /** Depth by depth, so that the weight rows stay in the cache while all rows of a pass over them. */
 void accumulateTiles4(const void* data, int64_t chunk, float* scratch) {
@@ -199,25 +199,30 @@ void accumulateTiles4(const void* data, int64_t chunk, float* scratch) {
   constexpr int X = V::lanes == 16 ? 4 : 2;
   int64_t firstRow = chunk / job.chunks * chainRows, rows = smaller(chainRows, job.rows - firstRow);
   int64_t first = chunk % job.chunks * job.chunkColumns, last = smaller(first + job.chunkColumns, job.d);
-  int64_t selected = selectedRows(job.set, 0);
+  int64_t selected = selectedRows(job.set, 0), strands = strandsOf(selected);
   const float* a = job.a + firstRow * job.n;
+  float* totals = scratch + chainRows * chainColumns4;
   for (; first < last; first += chainColumns4) {
     int64_t columns = smaller(chainColumns4, last - first);
-    startChain(scratch, nullptr, rows * chainColumns4);
-    for (int64_t i = 0; i < selected; i += depthStep) {
-      int64_t count = smaller(depthStep, selected - i);
-      auto pass = [&](auto number, int64_t r) {
-        Cursor at(job.set, 0, i);
-        NoFetch none;
-        accumulateRun4<decltype(number)::value>(job, scratch + r * chainColumns4, chainColumns4, a + r * job.n, first,
-                                                columns, at, count, none);
-      };
-      int64_t r = 0;
-      for (; r + X <= rows; r += X) pass(Number<X>{}, r);
-      for (; r < rows; r++) pass(Number<1>{}, r);
+    for (int64_t s = 0; s < strands; s++) {
+      float* chains = s == 0 ? totals : scratch;
+      clear(chains, rows * chainColumns4);
+      for (int64_t i = strandStart(selected, s), to = strandStart(selected, s + 1); i < to; i += depthStep) {
+        int64_t count = smaller(depthStep, to - i);
+        auto pass = [&](auto number, int64_t r) {
+          Cursor at(job.set, 0, i);
+          NoFetch none;
+          accumulateRun4<decltype(number)::value>(job, chains + r * chainColumns4, chainColumns4, a + r * job.n, first,
+                                                  columns, at, count, none);
+        };
+        int64_t r = 0;
+        for (; r + X <= rows; r += X) pass(Number<X>{}, r);
+        for (; r < rows; r++) pass(Number<1>{}, r);
+      }
+      if (s > 0) addChain(totals, chains, rows * chainColumns4);
     }
     for (int64_t r = 0; r < rows; r++)
-      Adder4<V>::finish(job.out + (firstRow + r) * job.d + first, scratch + r * chainColumns4,
+      Adder4<V>::finish(job.out + (firstRow + r) * job.d + first, totals + r * chainColumns4,
                         job.bias ? job.bias + first : nullptr, columns);
   }
 }

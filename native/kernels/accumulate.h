@@ -1,6 +1,7 @@
 /**
- * accumulate: out += bias + Σ_i a_i · weight[i]. A column's chain starts at the bias, takes i in ascending order, and is
- * added to out at the end; between the steps it waits in scratch, which changes no bit.
+ * accumulate: out += bias + Σ_i a_i · weight[i]. The rows are cut into strands; a strand's chain for a column starts at
+ * zero and takes i in ascending order. The strands' chains are added in order, then the bias, then out. Between the steps
+ * a chain waits in memory, which changes no bit.
  */
 #pragma once
 #include "common.h"
@@ -8,12 +9,65 @@
 namespace dejavu::DEJAVU_ISA {
 namespace {
 
-inline void startChain(float* total, const float* bias, int64_t columns) {
-  for (int64_t c = 0; c < columns; c++) total[c] = bias ? bias[c] : 0.0f;
+inline int64_t strandsOf(int64_t count) { return count >= strandCount * strandRows ? strandCount : 1; }
+
+/** The first row of a strand: a multiple of what the steps take at once. */
+inline int64_t strandStart(int64_t count, int64_t strand) {
+  return strand == strandsOf(count) ? count : count * strand / strandsOf(count) / 8 * 8;
 }
 
-inline void addChain(float* out, const float* total, int64_t columns) {
-  for (int64_t c = 0; c < columns; c++) out[c] += total[c];
+inline int64_t paddedColumns(int64_t columns) { return (columns + columnStep - 1) / columnStep * columnStep; }
+
+inline void clear(float* total, int64_t columns) {
+  for (int64_t c = 0; c < columns; c++) total[c] = 0;
+}
+
+inline void addChain(float* total, const float* chain, int64_t columns) {
+  for (int64_t c = 0; c < columns; c++) total[c] += chain[c];
+}
+
+inline void addTotal(float* out, const float* total, const float* bias, int64_t columns) {
+  for (int64_t c = 0; c < columns; c++) out[c] += bias ? total[c] + bias[c] : total[c];
+}
+
+/** A piece of one row's columns. */
+struct Piece {
+  int64_t row, first, columns;
+};
+
+/**
+ * One row of x. `Adder::strand` adds the weight rows from one position of the set to another to a chain, and
+ * `Adder::finish` adds a total to out.
+ */
+template <class Adder>
+void accumulateRows(const void* data, int64_t chunk, float* scratch) {
+  const AccumulateJob& job = *(const AccumulateJob*)data;
+  int64_t number = job.strands ? chunk / strandCount : chunk, strand = job.strands ? chunk % strandCount : 0;
+  Piece piece{number / job.chunks, number % job.chunks * job.chunkColumns, 0};
+  piece.columns = smaller(job.chunkColumns, job.d - piece.first);
+  int64_t count = selectedRows(job.set, piece.row), strands = strandsOf(count), padded = paddedColumns(piece.columns);
+  float *total = scratch, *chain = scratch + padded;
+  auto run = [&](int64_t s, float* to) {
+    clear(to, padded);
+    Adder::strand(job, piece, strandStart(count, s), strandStart(count, s + 1), to);
+  };
+  if (!job.strands || strands == 1) {
+    if (strand > 0) return;
+    run(0, total);
+    for (int64_t s = 1; s < strands; s++) {
+      run(s, chain);
+      addChain(total, chain, padded);
+    }
+  } else {
+    int64_t width = paddedColumns(job.d);
+    total = job.strands + piece.row * strandCount * width + piece.first;
+    run(strand, total + strand * width);
+    // The last to finish sees what the others have written.
+    if (__atomic_add_fetch(job.finished + number, 1, __ATOMIC_ACQ_REL) < strands) return;
+    for (int64_t s = 1; s < strands; s++) addChain(total, total + s * width, padded);
+  }
+  const float* bias = job.bias ? job.bias + piece.first : nullptr;
+  Adder::finish(job.out + piece.row * job.d + piece.first, total, bias, piece.columns);
 }
 
 /** What row `index` is multiplied by where x has `a`. */
@@ -43,21 +97,22 @@ inline void accumulateStep(const AccumulateJob& job, float* total, const float* 
 constexpr int64_t addedAhead = 8;
 
 template <class T>
-void accumulateRows(const void* data, int64_t chunk, float* total) {
-  const AccumulateJob& job = *(const AccumulateJob*)data;
-  int64_t row = chunk / job.chunks, first = chunk % job.chunks * job.chunkColumns;
-  int64_t columns = smaller(job.chunkColumns, job.d - first), count = selectedRows(job.set, row);
-  const float* a = job.a + row * job.n;
-  startChain(total, job.bias ? job.bias + first : nullptr, columns);
-  Cursor at(job.set, row, 0);
-  int64_t i = 0;
-  NoFetch none;
-  RowStream ahead(job.weight, job.set, row, addedAhead, count, first * (int64_t)sizeof(T), columns * (int64_t)sizeof(T));
-  for (; i + 8 <= count; i += 8) accumulateStep<8, T>(job, total, a, first, columns, at, ahead);
-  for (; i + 4 <= count; i += 4) accumulateStep<4, T>(job, total, a, first, columns, at, none);
-  for (; i < count; i++) accumulateStep<1, T>(job, total, a, first, columns, at, none);
-  addChain(job.out + row * job.d + first, total, columns);
-}
+struct RowAdder {
+  static void strand(const AccumulateJob& job, const Piece& piece, int64_t from, int64_t to, float* total) {
+    constexpr int W = 8;
+    const float* a = job.a + piece.row * job.n;
+    int64_t i = from, first = piece.first, columns = piece.columns, size = sizeof(T);
+    Cursor at(job.set, piece.row, from);
+    RowStream ahead(job.weight, job.set, piece.row, from + addedAhead, to, first * size, columns * size);
+    NoFetch none;
+    for (; i + W <= to; i += W) accumulateStep<W, T>(job, total, a, first, columns, at, ahead);
+    for (; i + 4 <= to; i += 4) accumulateStep<4, T>(job, total, a, first, columns, at, none);
+    for (; i < to; i++) accumulateStep<1, T>(job, total, a, first, columns, at, none);
+  }
+  static void finish(float* out, const float* total, const float* bias, int64_t columns) {
+    addTotal(out, total, bias, columns);
+  }
+};
 
 /** Vectors of columns in a tile of X rows: fewer rows leave registers for more columns. */
 template <int X>
@@ -118,27 +173,32 @@ void accumulateTiles(const void* data, int64_t chunk, float* scratch) {
   constexpr int X = V::tileX;
   int64_t firstRow = chunk / job.chunks * chainRows, rows = smaller(chainRows, job.rows - firstRow);
   int64_t first = chunk % job.chunks * job.chunkColumns, last = smaller(first + job.chunkColumns, job.d);
-  int64_t selected = selectedRows(job.set, 0);
+  int64_t selected = selectedRows(job.set, 0), strands = strandsOf(selected);
   const float* a = job.a + firstRow * job.n;
+  float* totals = scratch + chainRows * chainColumns;
   for (; first < last; first += chainColumns) {
     int64_t columns = smaller(chainColumns, last - first);
-    for (int64_t r = 0; r < rows; r++)
-      startChain(scratch + r * chainColumns, job.bias ? job.bias + first : nullptr, columns);
     Cursor at(job.set, 0, 0);
-    for (int64_t i = 0; i < selected; i += depthStep) {
-      Depth<T> depth{job.weight, {}, {}, 0};
-      depth.count = smaller(depthStep, selected - i);
-      for (int64_t j = 0; j < depth.count; j++)
-        depth.rows[j] = rowOf<T>(job.weight, depth.index[j] = at.next()) + first;
-      int64_t r = 0;
-      for (; r + X <= rows; r += X)
-        accumulateStrip<X>(scratch + r * chainColumns, a + r * job.n, job.n, depth, columns);
-      for (; X > 2 && r + 2 <= rows; r += 2)
-        accumulateStrip<2>(scratch + r * chainColumns, a + r * job.n, job.n, depth, columns);
-      for (; r < rows; r++) accumulateStrip<1>(scratch + r * chainColumns, a + r * job.n, job.n, depth, columns);
+    for (int64_t s = 0; s < strands; s++) {
+      float* chains = s == 0 ? totals : scratch;
+      clear(chains, rows * chainColumns);
+      for (int64_t i = strandStart(selected, s), to = strandStart(selected, s + 1); i < to; i += depthStep) {
+        Depth<T> depth{job.weight, {}, {}, 0};
+        depth.count = smaller(depthStep, to - i);
+        for (int64_t j = 0; j < depth.count; j++)
+          depth.rows[j] = rowOf<T>(job.weight, depth.index[j] = at.next()) + first;
+        int64_t r = 0;
+        for (; r + X <= rows; r += X)
+          accumulateStrip<X>(chains + r * chainColumns, a + r * job.n, job.n, depth, columns);
+        for (; X > 2 && r + 2 <= rows; r += 2)
+          accumulateStrip<2>(chains + r * chainColumns, a + r * job.n, job.n, depth, columns);
+        for (; r < rows; r++) accumulateStrip<1>(chains + r * chainColumns, a + r * job.n, job.n, depth, columns);
+      }
+      if (s > 0) addChain(totals, chains, rows * chainColumns);
     }
     for (int64_t r = 0; r < rows; r++)
-      addChain(job.out + (firstRow + r) * job.d + first, scratch + r * chainColumns, columns);
+      addTotal(job.out + (firstRow + r) * job.d + first, totals + r * chainColumns,
+               job.bias ? job.bias + first : nullptr, columns);
   }
 }
 

@@ -27,6 +27,11 @@ constexpr int64_t preparedColumns = 512, preparedBytes = 3;
 
 /** Columns of an accumulation chunk come in multiples of this, so that all vector widths divide it. */
 constexpr int64_t columnStep = 128;
+/**
+ * Long accumulations are cut into strands of rows, whose chains are added in order at the end: so threads read whole rows.
+ * How many strands there are depends on the number of rows alone.
+ */
+constexpr int64_t strandCount = 4, strandRows = 128;
 /** Shape of the blocks of the many-row product: x rows, weight rows, and the part of k that stays in L1. */
 constexpr int64_t blockRows = 64, blockWeights = 16, blockDepth = 512;
 /** Shape of the blocks of the many-row accumulation: x rows and columns of the chains kept in scratch. */
@@ -87,7 +92,9 @@ struct AccumulateJob {
   Units set;
   int64_t rows, n, d;
   int64_t chunkColumns;  // a multiple of columnStep
-  int64_t chunks;        // chunks of one row (or of one block of rows)
+  int64_t chunks;        // pieces of the columns of one row (or of one block of rows)
+  float* strands;        // [rows, strandCount, d, padded to columnStep] where strands are chunks of their own, or null
+  int32_t* finished;     // [rows, chunks] strands, zeros at first
 };
 
 struct AttentionJob {
@@ -170,7 +177,7 @@ struct Table {
   const char* name;
   Kernel productRows[weightTypes];      // chunk = (row, weight rows): any set, one x row at a time
   Kernel productTiles[weightTypes];     // chunk = (block of x rows, weight rows): one set for all, or none
-  Kernel accumulateRows[weightTypes];   // chunk = (row, columns): any set
+  Kernel accumulateRows[weightTypes];   // chunk = (row, columns) or (row, columns, strand): any set
   Kernel accumulateTiles[weightTypes];  // chunk = (block of rows, columns): one set for all, or none
   Kernel embedding[weightTypes];
   Kernel addRows[weightTypes];

@@ -36,9 +36,9 @@ export function exactness(subject: Subject): void {
       return lab.read(out);
     },
     accumulate: async (lab, rows, choice, type) => {
-      const [a, weight] = [lab.random([rows, 261]), lab.random([261, 523], type)];
+      const [a, weight] = [lab.random([rows, 522]), lab.random([522, 523], type)];
       const [out, bias] = [lab.random([rows, 523]), lab.random([523])];
-      lab.kernels.accumulate(out, a, weight, bias, choose(lab, 87, rows, choice), 3, rows);
+      lab.kernels.accumulate(out, a, weight, bias, choose(lab, 174, rows, choice), 3, rows);
       return lab.read(out);
     },
     attention: async (lab, rows, choice) => {

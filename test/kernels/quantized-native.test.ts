@@ -225,7 +225,7 @@ function suite(instructionSet: ReturnType<typeof nativeInstructionSets>[number])
         for (const rows of [1, 2, 3, 5, 15])
           for (const fill of ["none", "full", "shared full"]) {
             const lab = open(5, threads);
-            const [n, k] = [390, 777];
+            const [n, k] = [1170, 325]; // rows enough for strands
             const weight = lab.quantized(type, n, k);
             const back = lab.quantized(type, n, k);
             const x = lab.floats(15, k);
