@@ -7,6 +7,7 @@ import type { Kernels } from "../kernels/contract.ts";
 import type { BlockWeights, Linear, Norm } from "../layers/block.ts";
 import type { WeightDtype } from "../tensor/dtype.ts";
 import { byteLength } from "../tensor/tensor.ts";
+import { dtypeFor } from "./checkpoint.ts";
 import type { Model } from "./model.ts";
 import { createOpt } from "./opt.ts";
 import type { OptConfig } from "./opt-config.ts";
@@ -20,9 +21,10 @@ const activeBias = 6;
 export function syntheticBytes(config: OptConfig, dtype: WeightDtype): number {
   const { hidden_size: d, ffn_dim: n, vocab_size: vocab, max_position_embeddings: positions } = config;
   const matrix = (rows: number, columns: number) => byteLength({ dtype, shape: [rows, columns] });
+  const table = (rows: number) => byteLength({ dtype: dtypeFor("table", dtype), shape: [rows, d] });
   const vectors = 4 * (9 * d + n);
   const block = 4 * matrix(d, d) + 2 * matrix(n, d) + vectors;
-  return matrix(vocab, d) + matrix(positions + positionOffset, d) + config.num_hidden_layers * block + 8 * d;
+  return table(vocab) + table(positions + positionOffset) + config.num_hidden_layers * block + 8 * d;
 }
 
 /**
@@ -54,8 +56,9 @@ export async function syntheticOpt(
     fc1: await linear(n, d, n, activeBias),
     fc2Transposed: await linear(n, d, d),
   });
-  const embedTokens = await random.matrix(dtype, vocab, d);
-  const embedPositions = await random.matrix(dtype, config.max_position_embeddings + positionOffset, d);
+  const table = dtypeFor("table", dtype);
+  const embedTokens = await random.matrix(table, vocab, d);
+  const embedPositions = await random.matrix(table, config.max_position_embeddings + positionOffset, d);
   const finalNorm = norm();
   const blocks: BlockWeights[] = [];
   for (let layer = 0; layer < layers; layer++) {
