@@ -99,7 +99,7 @@ void Queue::accumulate(Words& words) {
   int64_t xRows = tiles ? (rows < chainRows ? rows : chainRows) : 1;
   if (!group_.isOpen()) forget();
   int64_t bytes = most * weight.rowBytes() * xRows, threads = pool_.threads();
-  if (!tiles && threads > 1 && rows < threads * 4 && most >= strandCount * strandRows && bytes >= inlineBytes) {
+  if (!tiles && threads > 1 && rows < threads * 4 && strandsOf(units) > 1 && bytes >= inlineBytes) {
     cutIntoStrands(job);
   } else {
     // Long pieces of rows please the prefetcher, so each thread gets one piece of the columns where rows are alone.

@@ -199,7 +199,7 @@ void accumulateTiles4(const void* data, int64_t chunk, float* scratch) {
   constexpr int X = V::lanes == 16 ? 4 : 2;
   int64_t firstRow = chunk / job.chunks * chainRows, rows = smaller(chainRows, job.rows - firstRow);
   int64_t first = chunk % job.chunks * job.chunkColumns, last = smaller(first + job.chunkColumns, job.d);
-  int64_t selected = selectedRows(job.set, 0), strands = strandsOf(selected);
+  int64_t strands = strandsOf(job.set);
   const float* a = job.a + firstRow * job.n;
   float* totals = scratch + chainRows * chainColumns4;
   for (; first < last; first += chainColumns4) {
@@ -207,7 +207,7 @@ void accumulateTiles4(const void* data, int64_t chunk, float* scratch) {
     for (int64_t s = 0; s < strands; s++) {
       float* chains = s == 0 ? totals : scratch;
       clear(chains, rows * chainColumns4);
-      for (int64_t i = strandStart(selected, s), to = strandStart(selected, s + 1); i < to; i += depthStep) {
+      for (int64_t i = strandStart(job.set, 0, s), to = strandStart(job.set, 0, s + 1); i < to; i += depthStep) {
         int64_t count = smaller(depthStep, to - i);
         auto pass = [&](auto number, int64_t r) {
           Cursor at(job.set, 0, i);

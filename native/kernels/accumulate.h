@@ -1,7 +1,8 @@
 /**
  * accumulate: out += bias + Σ_i a_i · weight[i]. The rows are cut into strands; a strand's chain for a column starts at
  * zero and takes i in ascending order. The strands' chains are added in order, then the bias, then out. Between the steps
- * a chain waits in memory, which changes no bit.
+ * a chain waits in memory, which changes no bit. Which strand a unit belongs to depends on the unit alone, never on what
+ * else is selected: leaving out units whose factor is zero leaves every bit as it is.
  */
 #pragma once
 #include "common.h"
@@ -9,11 +10,22 @@
 namespace dejavu::DEJAVU_ISA {
 namespace {
 
-inline int64_t strandsOf(int64_t count) { return count >= strandCount * strandRows ? strandCount : 1; }
-
-/** The first row of a strand: a multiple of what the steps take at once. */
-inline int64_t strandStart(int64_t count, int64_t strand) {
-  return strand == strandsOf(count) ? count : count * strand / strandsOf(count) / 8 * 8;
+/** The position, among the selected rows of `row`, of the first one of a strand. */
+inline int64_t strandStart(const Units& set, int64_t row, int64_t strand) {
+  int64_t unit = firstUnit(set, strand);
+  if (!set.indices) return unit * set.perUnit;
+  if (strand == 0) return 0;
+  if (strand == strandsOf(set)) return selectedRows(set, row);
+  const int32_t* indices = set.indices + (set.shared ? 0 : row) * set.units;
+  int64_t from = 0, to = set.counts[set.shared ? 0 : row];
+  while (from < to) {
+    int64_t middle = (from + to) / 2;
+    if (indices[middle] < unit)
+      from = middle + 1;
+    else
+      to = middle;
+  }
+  return from * set.perUnit;
 }
 
 inline int64_t paddedColumns(int64_t columns) { return (columns + columnStep - 1) / columnStep * columnStep; }
@@ -45,14 +57,13 @@ void accumulateRows(const void* data, int64_t chunk, float* scratch) {
   int64_t number = job.strands ? chunk / strandCount : chunk, strand = job.strands ? chunk % strandCount : 0;
   Piece piece{number / job.chunks, number % job.chunks * job.chunkColumns, 0};
   piece.columns = smaller(job.chunkColumns, job.d - piece.first);
-  int64_t count = selectedRows(job.set, piece.row), strands = strandsOf(count), padded = paddedColumns(piece.columns);
+  int64_t strands = strandsOf(job.set), padded = paddedColumns(piece.columns);
   float *total = scratch, *chain = scratch + padded;
   auto run = [&](int64_t s, float* to) {
     clear(to, padded);
-    Adder::strand(job, piece, strandStart(count, s), strandStart(count, s + 1), to);
+    Adder::strand(job, piece, strandStart(job.set, piece.row, s), strandStart(job.set, piece.row, s + 1), to);
   };
-  if (!job.strands || strands == 1) {
-    if (strand > 0) return;
+  if (!job.strands) {
     run(0, total);
     for (int64_t s = 1; s < strands; s++) {
       run(s, chain);
@@ -173,7 +184,7 @@ void accumulateTiles(const void* data, int64_t chunk, float* scratch) {
   constexpr int X = V::tileX;
   int64_t firstRow = chunk / job.chunks * chainRows, rows = smaller(chainRows, job.rows - firstRow);
   int64_t first = chunk % job.chunks * job.chunkColumns, last = smaller(first + job.chunkColumns, job.d);
-  int64_t selected = selectedRows(job.set, 0), strands = strandsOf(selected);
+  int64_t strands = strandsOf(job.set);
   const float* a = job.a + firstRow * job.n;
   float* totals = scratch + chainRows * chainColumns;
   for (; first < last; first += chainColumns) {
@@ -182,7 +193,7 @@ void accumulateTiles(const void* data, int64_t chunk, float* scratch) {
     for (int64_t s = 0; s < strands; s++) {
       float* chains = s == 0 ? totals : scratch;
       clear(chains, rows * chainColumns);
-      for (int64_t i = strandStart(selected, s), to = strandStart(selected, s + 1); i < to; i += depthStep) {
+      for (int64_t i = strandStart(job.set, 0, s), to = strandStart(job.set, 0, s + 1); i < to; i += depthStep) {
         Depth<T> depth{job.weight, {}, {}, 0};
         depth.count = smaller(depthStep, to - i);
         for (int64_t j = 0; j < depth.count; j++)

@@ -29,7 +29,7 @@ constexpr int64_t preparedColumns = 512, preparedBytes = 3;
 constexpr int64_t columnStep = 128;
 /**
  * Long accumulations are cut into strands of rows, whose chains are added in order at the end: so threads read whole rows.
- * How many strands there are depends on the number of rows alone.
+ * How many strands there are depends on the number of all rows, selected or not.
  */
 constexpr int64_t strandCount = 4, strandRows = 128;
 /** Shape of the blocks of the many-row product: x rows, weight rows, and the part of k that stays in L1. */
@@ -45,6 +45,17 @@ struct Units {
   int64_t perUnit;  // weight rows that one unit stands for
   bool shared;      // row 0's units are for all rows
 };
+
+// Static, so that each object file keeps its own.
+static inline int64_t strandsOf(const Units& set) {
+  return set.units * set.perUnit >= strandCount * strandRows ? strandCount : 1;
+}
+
+/** The first unit of a strand; single rows in multiples of what the steps take at once. */
+static inline int64_t firstUnit(const Units& set, int64_t strand) {
+  int64_t strands = strandsOf(set), unit = set.units * strand / strands;
+  return set.perUnit == 1 && strand < strands ? unit / 8 * 8 : unit;
+}
 
 /** Where rows stand, and where the cache rows of their sequences are. */
 struct Places {
