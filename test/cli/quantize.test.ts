@@ -8,6 +8,7 @@ import { denseSelector } from "../../src/sparsity/dense.ts";
 import { type WeightDtype, weightDtypes } from "../../src/tensor/dtype.ts";
 import { ConfigError, UsageError, WeightsError } from "../../src/util/errors.ts";
 import { openWeights, preparedKey } from "../../src/weights/index.ts";
+import { expectSame } from "../helpers/same.ts";
 import { dejavu, makeWorkplace, type Workplace } from "./tools.ts";
 
 let place: Workplace;
@@ -37,7 +38,7 @@ describe("quantize", () => {
       const result = await make(dtype, `same-${dtype}`, {
         onProgress: (done: number, total: number) => void told.push([done, total]),
       });
-      expect(await logits(result.out)).toEqual(await logits(place.model, dtype));
+      expectSame(await logits(result.out), await logits(place.model, dtype));
       expect(told.at(-1)![0]).toBe(told.at(-1)![1]);
       using engine = await load(result.out, { backend: "reference" });
       expect(engine.model.dtype).toBe(dtype);
@@ -53,7 +54,7 @@ describe("quantize", () => {
     const beside = readdirSync(place.model).filter((name) => !/^(config.json|model.safetensors)$/.test(name));
     expect(readdirSync(out).sort()).toEqual([...beside, "config.json", "model.safetensors"].sort());
     for (const name of beside)
-      expect(readFileSync(join(out, name))).toEqual(readFileSync(join(place.model, name)));
+      expectSame(readFileSync(join(out, name)), readFileSync(join(place.model, name)), `byte of ${name}`);
     const config = JSON.parse(readFileSync(join(out, "config.json"), "utf8"));
     const { quantization_config, ...rest } = config;
     expect(quantization_config).toEqual({ quant_method: "dejavu", version: 1, dtype: "int8" });
@@ -128,7 +129,7 @@ describe("quantize", () => {
       quantize(broken, { dtype: "int4", out: at("of broken"), backend: "reference" }),
     ).rejects.toThrow(WeightsError);
     expect(readdirSync(place.root).sort()).toEqual([...names, "broken"].sort());
-    expect(readFileSync(join(at("kept"), "model.safetensors"))).toEqual(before);
+    expectSame(readFileSync(join(at("kept"), "model.safetensors")), before);
     await expect(make("int8", "no/such/folder")).rejects.toThrow(WeightsError);
   });
 

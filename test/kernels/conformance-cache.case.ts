@@ -2,7 +2,8 @@
 import fc from "fast-check";
 import { expect, it } from "vitest";
 import type { FloatDtype } from "../../src/tensor/dtype.ts";
-import { expectSame, type Filling, Lab, type Place, play } from "./lab.ts";
+import { expectSame } from "../helpers/same.ts";
+import { type Filling, Lab, type Place, play } from "./lab.ts";
 import { filling, rowCount, type Subject, seed, size, smallSize } from "./subject.ts";
 
 /** Rows of a page; 0: as many as a sequence has positions. */

@@ -1,10 +1,12 @@
-/** What holds bit for bit: whole sets, shared sets, rows together, and numbers of threads. */
+/** What holds bit for bit: whole sets, sets without zeros, shared sets, rows together, and numbers of threads. */
+import fc from "fast-check";
 import { it } from "vitest";
 import type { ActiveSet } from "../../src/kernels/contract.ts";
 import type { WeightDtype } from "../../src/tensor/dtype.ts";
 import type { Tensor } from "../../src/tensor/tensor.ts";
-import { expectSame, Lab, type Place, play } from "./lab.ts";
-import { exactRows, type Subject } from "./subject.ts";
+import { expectSame } from "../helpers/same.ts";
+import { Lab, type Place, play } from "./lab.ts";
+import { exactRows, type Subject, seed } from "./subject.ts";
 
 /** `row by row` lists for each row what `shared` lists for all. */
 type Choice = "none" | "full" | "random" | "shared" | "row by row" | "shared full" | "shared empty";
@@ -107,6 +109,44 @@ export function exactness(subject: Subject): void {
       for (const backend of backends) backend.dispose();
     });
   }
+
+  // Below and above the number of rows from which threads share the sums of one output. Int4 that rounds several factors
+  // together promises nothing: which those are depends on the set.
+  const exactSums = types.filter((type) => type !== "int4" || subject.factorRounding === 0);
+  subject.property<[number, number, number, WeightDtype, "none" | "full" | "random", number]>(
+    "accumulate: units whose factor is zero may be left out",
+    [
+      fc.constantFrom(65, 171, 512, 523, 1031),
+      fc.constantFrom(1, 3),
+      fc.constantFrom(1, 2, 9),
+      fc.constantFrom(...exactSums),
+      fc.constantFrom("none", "full", "random"),
+      seed,
+    ],
+    async (units, perUnit, rows, type, choice, s) => {
+      const [n, d] = [units * perUnit, 133];
+      const lab = new Lab(subject.kernels, s);
+      const idle = Array.from({ length: rows * units }, () => lab.next() < 0.6);
+      const a = lab.floats(
+        [rows, n],
+        Array.from({ length: rows * n }, (_, i) => (idle[Math.floor(i / perUnit)] ? 0 : lab.next() - 0.5)),
+      );
+      const [weight, bias, start] = [lab.random([n, d], type), lab.random([d]), lab.random([rows, d])];
+      const sum = async (set: ActiveSet | null) => {
+        const out = lab.random([rows, d]);
+        lab.kernels.copyRows(out, 0, start, 0, rows);
+        lab.kernels.accumulate(out, a, weight, bias, set, perUnit, rows);
+        return lab.read(out);
+      };
+      const whole = lab.set(units, rows, choice);
+      const all = Array.from({ length: units }, (_, u) => u);
+      const listed = whole === null ? Array<number[]>(rows).fill(all) : await lab.units(whole, rows);
+      const needed = listed.map((chosen, r) => chosen.filter((u) => !idle[r * units + u]));
+      if (exactRows(type, rows)) expectSame(await sum(lab.setOf(units, needed)), await sum(whole));
+      lab.free();
+    },
+    80,
+  );
 
   it("rows computed together are the rows computed one at a time", async () => {
     const { kernels } = subject;

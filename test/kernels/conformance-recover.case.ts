@@ -3,8 +3,9 @@ import fc from "fast-check";
 import { expect, it } from "vitest";
 import type { Recovery } from "../../src/kernels/contract.ts";
 import type { FloatDtype, WeightDtype } from "../../src/tensor/dtype.ts";
+import { expectSame } from "../helpers/same.ts";
 import { pageRows } from "./conformance-cache.case.ts";
-import { expectSame, type Filling, Lab, type Place, play } from "./lab.ts";
+import { type Filling, Lab, type Place, play } from "./lab.ts";
 import { type Subject, seed } from "./subject.ts";
 
 const capacity = 24;

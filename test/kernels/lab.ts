@@ -111,22 +111,27 @@ export class Lab {
     };
   }
 
+  /** A set that lists, for each row, the units given. */
+  setOf(units: number, chosen: readonly (readonly number[])[]): ActiveSet {
+    const indices = new Int32Array(chosen.length * units).fill(-7);
+    for (const [r, some] of chosen.entries()) indices.set(some, r * units);
+    return {
+      units,
+      indices: this.integers([chosen.length, units], indices),
+      counts: this.integers(
+        [1, chosen.length],
+        chosen.map(({ length }) => length),
+      ),
+      slot: 0,
+    };
+  }
+
   /** A set that lists the same units for every row, as a shared set and row by row. */
   sharedAndNot(units: number, rows: number, fill: Filling): [ActiveSet | null, ActiveSet | null] {
     if (fill === "none") return [null, null];
     const share = fill === "empty" ? 0 : fill === "full" ? 1 : 0.4;
     const chosen = Array.from({ length: units }, (_, u) => u).filter(() => this.next() < share);
-    const make = (setRows: number): ActiveSet => {
-      const indices = new Int32Array(setRows * units).fill(-7);
-      for (let r = 0; r < setRows; r++) indices.set(chosen, r * units);
-      const counts = new Int32Array(setRows).fill(chosen.length);
-      return {
-        units,
-        indices: this.integers([setRows, units], indices),
-        counts: this.integers([1, setRows], counts),
-        slot: 0,
-      };
-    };
+    const make = (setRows: number) => this.setOf(units, Array<number[]>(setRows).fill(chosen));
     return [{ ...make(1), shared: true }, make(Math.max(rows, 1))];
   }
 
@@ -196,12 +201,4 @@ export function expectClose(actual: readonly number[], expected: readonly number
     if (!Object.is(a, e) && !(Math.abs(a - e) <= bound))
       expect.fail(`element ${i} is ${a}, should be ${e} within ${bound}`);
   }
-}
-
-/** Bit for bit. */
-export function expectSame(actual: readonly number[], expected: readonly number[]): void {
-  expect(actual.length).toBe(expected.length);
-  for (let i = 0; i < expected.length; i++)
-    if (!Object.is(actual[i], expected[i]))
-      expect.fail(`element ${i} is ${actual[i]}, should be exactly ${expected[i]}`);
 }

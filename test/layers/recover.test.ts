@@ -12,6 +12,7 @@ import { Tally } from "../../src/sparsity/tally.ts";
 import { availableBackends } from "../helpers/backends.ts";
 import { openModel } from "../helpers/open-model.ts";
 import { plain, writeRandomCheckpoint } from "../helpers/random-checkpoint.ts";
+import { expectSame } from "../helpers/same.ts";
 import { toldSelector } from "../helpers/told-selector.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "dejavu-recover-"));
@@ -84,7 +85,7 @@ describe.each(availableBackends)("%s", (backend) => {
           const direct = await run(tokens, chooseHeads(pattern, denseKv), blocks, prompt);
           const recover: AttentionPolicy = { attention: "recover", ...(refresh && { refresh }) };
           const late = await run(tokens, chooseHeads(pattern, recover), blocks, prompt);
-          expect(late.logits).toEqual(direct.logits);
+          expectSame(late.logits, direct.logits);
         },
       ),
       { numRuns: 25, seed: 5 },
@@ -128,7 +129,7 @@ describe.each(availableBackends)("%s", (backend) => {
         model.forward(state, Int32Array.from(next), selector, "all", places);
         for (const [r, [, t]] of rows.entries()) {
           await model.kernels.read(state.logits, logits, r * vocab);
-          expect(logits).toEqual(alone[t]!.logits.slice(at[r]! * vocab, (at[r]! + 1) * vocab));
+          expectSame(logits, alone[t]!.logits.slice(at[r]! * vocab, (at[r]! + 1) * vocab));
         }
       };
       for (let i = 0; i < 3; i++) await step([[0, 0]]);

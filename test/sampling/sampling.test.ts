@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { createSampler, type SamplingOptions } from "../../src/sampling/sampling.ts";
+import { expectSame } from "../helpers/same.ts";
 
 const { NaN: nan, POSITIVE_INFINITY: infinity } = Number;
 
@@ -71,7 +72,7 @@ describe("sampling", () => {
           if (allowed.size === 0) expect(id).toBe(0);
           else expect([...allowed.keys()]).toContain(id);
         }
-        expect(row).toEqual(Float32Array.from(logits));
+        expectSame(row, Float32Array.from(logits));
       }),
       { numRuns: 3000 },
     );

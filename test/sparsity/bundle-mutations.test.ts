@@ -18,6 +18,7 @@ import {
   splice,
   truncation,
 } from "../helpers/mutations.ts";
+import { expectSame } from "../helpers/same.ts";
 import { temporaryFolder } from "../helpers/temporary-folder.ts";
 import { bundleKey, tinyBundle, tinyBundleModel } from "../helpers/tiny-bundle.ts";
 import { watchMemory } from "../helpers/watch-memory.ts";
@@ -104,7 +105,7 @@ async function checkAgainstNaiveReader(bundle: Bundle, bytes: Uint8Array): Promi
   const known = new Set<string>();
   const same = (name: string, loaded: Float32Array) => {
     known.add(name);
-    expect(loaded, name).toEqual(widened(name));
+    expectSame(loaded, widened(name), `${name},`);
   };
   for (const unit of ["heads", "neurons"] as const)
     for (let layer = 0; layer < tinyBundleModel.layers; layer++) {

@@ -5,6 +5,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { WeightsError } from "../../src/util/errors.ts";
 import { elementBytes, openSafetensors, parseHeader, type TensorDtype } from "../../src/weights/index.ts";
+import { expectSame } from "../helpers/same.ts";
 import { onDisk, soundFile } from "./files.ts";
 
 interface Sample {
@@ -179,7 +180,7 @@ describe("damaged files on disk", () => {
         for (const { name, begin, end } of weights.tensors.values()) {
           const read = new Uint8Array(end - begin);
           await weights.read(name, read);
-          expect(read).toEqual(bytes.slice(begin, end));
+          expectSame(read, bytes.slice(begin, end));
         }
         await weights.close();
       }),

@@ -12,6 +12,7 @@ import {
   type TensorDtype,
   writeSafetensors,
 } from "../../src/weights/index.ts";
+import { expectSame } from "../helpers/same.ts";
 import { temporaryFolder } from "./files.ts";
 
 const dtypes = Object.keys(elementBytes) as TensorDtype[];
@@ -49,7 +50,7 @@ describe("writing and reading", () => {
             expect(info.begin % elementBytes[dtype]).toBe(0);
             const read = new Uint8Array(data.length);
             await weights.read(name, read);
-            expect(read).toEqual(data);
+            expectSame(read, data);
           }
           await weights.close();
         },
