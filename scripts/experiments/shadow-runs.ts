@@ -15,9 +15,9 @@ import {
 import { meanValues } from "../../src/train/batches.ts";
 import type { Parameters } from "../../src/train/factors.ts";
 import { squareLoss } from "../../src/train/loss.ts";
-import { uncut } from "../../src/train/prepare-layer.ts";
+
 import { partOf } from "../../src/train/prepare-shadow.ts";
-import { predictorOnDevice } from "../../src/train/prepared-layer.ts";
+import { predictorOnDevice, uncut } from "../../src/train/prepared-layer.ts";
 import type { Rows } from "../../src/train/rows.ts";
 import { trainEpochs } from "../../src/train/train-predictor.ts";
 import { share } from "./markdown.ts";
@@ -101,6 +101,7 @@ function predictorScorer(
       source: kind === "shadow" ? ("first-block" as const) : ownSource(of),
       parameters: of === unit ? p : null,
       ...uncut,
+      alternatives: [],
       score: new Float32Array(0),
     }));
   const device = predictorOnDevice(kernels, { heads: prepared("heads"), neurons: prepared("neurons") });

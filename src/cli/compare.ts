@@ -1,4 +1,5 @@
 /** All selectors at equal densities of one kind of unit, the other kind dense: what a choice is worth. */
+import { DenseModel, roomToKeep } from "../eval/dense-model.ts";
 import { score } from "../eval/score.ts";
 import type { Engine } from "../load.ts";
 import type { UnitKind } from "../sparsity/selector.ts";
@@ -31,6 +32,7 @@ export async function compare(
   const runs = densities.length * contenders.length;
   let done = 0;
   let dense = Number.NaN;
+  const beside = new DenseModel(engine, engine.model.shape.maxPositions, roomToKeep);
   const perplexityOf = async (kind: Contender, density: number): Promise<number> => {
     const densityOf = unit === "heads" ? { headDensity: density } : { mlpDensity: density };
     const selector = await engine.selector(kind, { ...densityOf, seed });
@@ -39,6 +41,7 @@ export async function compare(
       const { perplexity, densePerplexity } = await score(engine, documents, selector, {
         onProgress: report,
         signal,
+        dense: beside,
       });
       dense = densePerplexity;
       done += 1;
@@ -48,10 +51,14 @@ export async function compare(
     }
   };
   const rows: Comparison["rows"][number][] = [];
-  for (const density of densities) {
-    const perplexities = {} as Record<Contender, number>;
-    for (const kind of contenders) perplexities[kind] = await perplexityOf(kind, density);
-    rows.push({ density, ...perplexities });
+  try {
+    for (const density of densities) {
+      const perplexities = {} as Record<Contender, number>;
+      for (const kind of contenders) perplexities[kind] = await perplexityOf(kind, density);
+      rows.push({ density, ...perplexities });
+    }
+  } finally {
+    beside.dispose();
   }
   return { dense, unit, rows };
 }

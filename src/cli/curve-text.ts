@@ -20,8 +20,11 @@ export function curveText({ curve, policy, search }: BundleMetadata, width: numb
   ];
   const chosen = JSON.stringify(policy);
   const rows = curve.map((point) => {
-    const mark = JSON.stringify(point.policy) === chosen ? "in use" : "";
-    return [percent(point.quality, 2), ...cells(point), mark];
+    const marks = [
+      ...(JSON.stringify(point.policy) === chosen ? ["in use"] : []),
+      ...(point.policy.attention === "recover" ? ["keys and values recovered"] : []),
+    ];
+    return [percent(point.quality, 2), ...cells(point), marks.join(", ")];
   });
   if (uniform !== null)
     rows.push(["", ...cells(uniform), `${percent(uniform.density, 0)} of the neurons in every layer`]);

@@ -2,10 +2,10 @@
 import type { Engine } from "../load.ts";
 import { blockRows, feed } from "../models/feed.ts";
 import type { ModelState } from "../models/model.ts";
-import { denseSelector } from "../sparsity/dense.ts";
 import type { Selector } from "../sparsity/selector.ts";
 import { Tally } from "../sparsity/tally.ts";
 import { type BytesPerToken, bytesPerToken } from "./bytes.ts";
+import { DenseModel } from "./dense-model.ts";
 import { countIds } from "./documents.ts";
 import { type Fidelity, MeasuringSelector, type UnitFidelity } from "./measure.ts";
 
@@ -38,6 +38,8 @@ export interface Score {
 export interface ScoreOptions {
   onProgress?: ((ids: number, total: number) => void) | undefined;
   signal?: AbortSignal | undefined;
+  /** The dense model to run beside, for who scores the same documents again; it stays the caller's. */
+  dense?: DenseModel | undefined;
 }
 
 interface Comparison {
@@ -116,31 +118,25 @@ export async function score(
   const state = model.createState({ capacity, maxRows: blockRows });
   const recovering =
     selector.attention.attention === "recover" ? new RecoveryCount(engine, selector, capacity) : null;
-  const denseState = model.createState({ capacity, maxRows: blockRows });
+  const dense = options.dense ?? new DenseModel(engine, capacity);
   const measured = new MeasuringSelector(kernels, selector, model.shape);
   const tally = new Tally(state.sets);
   const p = new Float32Array(state.maxRows * vocabSize);
-  const q = new Float32Array(state.maxRows * vocabSize);
   const sums: Comparison = { nll: 0, denseNll: 0, kl: 0, agreements: 0 };
   const nllPerDocument: number[] = [];
   const total = countIds(documents);
   let done = 0;
 
-  const logProbabilities = async (from: ModelState, rows: number, into: Float32Array) => {
-    kernels.logSoftmax(from.logits, from.logits, rows);
-    await kernels.read(from.logits, into.subarray(0, rows * vocabSize));
-  };
   try {
     for (const ids of documents) {
       const before = sums.nll;
       state.clear();
-      denseState.clear();
       const afterBlock = async (start: number, rows: number): Promise<void> => {
-        await logProbabilities(state, rows, p);
+        kernels.logSoftmax(state.logits, state.logits, rows);
+        await kernels.read(state.logits, p.subarray(0, rows * vocabSize));
         await tally.add(kernels, rows);
         await measured.add(state, rows);
-        model.forward(denseState, ids.subarray(start, start + rows), denseSelector, "all");
-        await logProbabilities(denseState, rows, q);
+        const q = await dense.logProbabilities(ids, start, rows);
         for (let r = 0; r < rows; r++) {
           const target = ids[start + r + 1];
           if (target !== undefined) compareRow(p, q, r * vocabSize, vocabSize, target, sums);
@@ -170,6 +166,6 @@ export async function score(
     measured.dispose();
     recovering?.dispose();
     state.dispose();
-    denseState.dispose();
+    if (options.dense === undefined) dense.dispose();
   }
 }

@@ -1,4 +1,5 @@
 /** Quality over density: the model scored under every selector, at densities that are the same in all layers. */
+import type { DenseModel } from "../eval/dense-model.ts";
 import { type Score, score } from "../eval/score.ts";
 import type { Engine, SelectorOptions } from "../load.ts";
 import type { Selector } from "../sparsity/selector.ts";
@@ -77,16 +78,18 @@ export interface ScoreRun {
   readonly seed: number;
   readonly onProgress: (ids: number, total: number) => void;
   readonly signal?: AbortSignal | undefined;
+  /** The dense model to run beside, where several runs score the same documents. */
+  readonly dense?: DenseModel;
 }
 
 export async function scoreRun(
   engine: Engine,
   documents: readonly Int32Array[],
-  { kind, densities = {}, seed, onProgress, signal }: ScoreRun,
+  { kind, densities = {}, seed, onProgress, signal, dense }: ScoreRun,
 ): Promise<Scored> {
   const selector = await engine.selector(kind, { ...densities, seed });
   try {
-    return shown(await score(engine, documents, selector, { onProgress, signal }), selector);
+    return shown(await score(engine, documents, selector, { onProgress, signal, dense }), selector);
   } finally {
     selector.dispose();
   }

@@ -1,7 +1,9 @@
 /** The study: all parts in their order, each kept once it is finished, and the numbers of the report. */
+
 import { createHash } from "node:crypto";
 import { createReadStream, existsSync } from "node:fs";
 import { basename, resolve } from "node:path";
+import { DenseModel, roomToKeep } from "../eval/dense-model.ts";
 import { type Corpus, readCorpus } from "../eval/documents.ts";
 import type { Engine } from "../load.ts";
 import { version } from "../util/version.ts";
@@ -103,19 +105,25 @@ async function qualityPart({ engine, options, settings, corpus, hasBundle, store
   const missing = runs.filter((run) => !store.has(partName(run))).length;
   let done = 0;
   const results: { run: (typeof runs)[number]; result: Scored }[] = [];
-  for (const run of runs) {
-    const result = await store.part(partName(run), scored, async () => {
-      const computed = await scoreRun(engine, documents, {
-        kind: run.selector,
-        densities: run.densities,
-        seed: settings.seed,
-        onProgress: (ids, total) => progress("quality")(done + ids / total, missing),
-        signal: options.signal,
+  const dense = new DenseModel(engine, engine.model.shape.maxPositions, roomToKeep);
+  try {
+    for (const run of runs) {
+      const result = await store.part(partName(run), scored, async () => {
+        const computed = await scoreRun(engine, documents, {
+          kind: run.selector,
+          densities: run.densities,
+          seed: settings.seed,
+          onProgress: (ids, total) => progress("quality")(done + ids / total, missing),
+          signal: options.signal,
+          dense,
+        });
+        done += 1;
+        return computed;
       });
-      done += 1;
-      return computed;
-    });
-    results.push({ run, result });
+      results.push({ run, result });
+    }
+  } finally {
+    dense.dispose();
   }
   return { documents: documents.length, results, curves: curvesOf(results) };
 }

@@ -1,13 +1,23 @@
 /** Decides how much to compute by a budget of perplexity. */
 import { countIds } from "../eval/documents.ts";
 import type { Engine } from "../load.ts";
-import { cheapestWithin } from "../sparsity/curve.ts";
+import { cheapestWithin, type SearchRecord } from "../sparsity/curve.ts";
+import type { Predictors } from "../sparsity/predictor.ts";
+import type { UnitKind } from "../sparsity/selector.ts";
 import { UsageError } from "../util/errors.ts";
-import type { Decided, Progress } from "./decided.ts";
+import { type ChosenRanks, chooseRanks, rankVariants } from "./choose-ranks.ts";
+import type { Decision, Progress } from "./decided.ts";
 import type { Halves } from "./held-out.ts";
-import { laddersOf } from "./ladder.ts";
+import { type Ladder, laddersOf } from "./ladder.ts";
 import { type Prepared, predictorOnDevice } from "./prepared-layer.ts";
-import { bestUniform, type Measurement, measureLadders, type TracedPoint, traceCurve } from "./search.ts";
+import {
+  bestUniform,
+  type MeasuredLadder,
+  type Measurement,
+  measureLadders,
+  type TracedPoint,
+  traceCurve,
+} from "./search.ts";
 import { Trials } from "./trials.ts";
 
 const percent = (share: number): string => `${(share * 100).toFixed(2)} %`;
@@ -21,58 +31,87 @@ function chosenPoint(curve: readonly TracedPoint[], budget: number): TracedPoint
   );
 }
 
+/** The ladders of all variants, measured, and what that tells about ranks. */
+async function settleRanks(
+  measurement: Measurement,
+  variants: readonly Prepared[],
+  predictors: readonly Predictors[],
+  report: (share: number) => void,
+): Promise<ChosenRanks> {
+  const measured: MeasuredLadder[][] = [];
+  for (const [i, variant] of variants.entries()) {
+    const trials = measurement.trials.of(predictors[i]!);
+    const onShare = (share: number) => report((i + share) / variants.length);
+    measured.push(await measureLadders({ ...measurement, trials }, laddersOf(variant), onShare));
+  }
+  return chooseRanks(measured, Math.log1p(measurement.budget));
+}
+
+function calibrationOf(chosen: TracedPoint, ladders: readonly Ladder[], prepared: Prepared) {
+  const layersOf = (unit: UnitKind) =>
+    chosen.rungs
+      .filter((_, i) => ladders[i]!.unit === unit)
+      .map(({ density, recall, precision }, layer) => ({
+        rank: prepared[unit][layer]!.parameters?.rank ?? 0,
+        density,
+        recall,
+        precision,
+      }));
+  const { densePerplexity: dense, perplexity: predicted } = chosen.score;
+  // The perplexity as the half saw it that thresholds and search did not.
+  return { heads: layersOf("heads"), neurons: layersOf("neurons"), perplexity: { dense, predicted } };
+}
+
+function searchRecord(
+  { trials, halves, budget }: Measurement,
+  { score }: TracedPoint,
+  uniform: SearchRecord["uniform"],
+): SearchRecord {
+  const { calibrated, reported } = halves;
+  return {
+    maxPerplexityIncrease: budget,
+    forwardTokens: trials.forwardTokens,
+    documents: { calibrated: calibrated.length, reported: reported.length },
+    tokens: { calibrated: countIds(calibrated), reported: countIds(reported) },
+    dense: {
+      bytesPerToken: score.bytesPerToken.dense,
+      mlpBytesPerToken: score.bytesPerToken.mlp.dense,
+      perplexity: score.densePerplexity,
+    },
+    uniform,
+  };
+}
+
 /** @throws UsageError when nothing can be skipped within the budget */
 export async function decideByBudget(
   engine: Engine,
-  prepared: Prepared,
-  halves: Halves,
-  budget: number,
+  { prepared, halves, budget }: { prepared: Prepared; halves: Halves; budget: number },
   onProgress: Progress,
   signal: AbortSignal | undefined,
-): Promise<Decided> {
-  const device = predictorOnDevice(engine.kernels, prepared);
+): Promise<Decision> {
+  const variants = rankVariants(prepared);
+  const devices = variants.map((variant) => predictorOnDevice(engine.kernels, variant));
+  const predictors = devices.map((device) => device.predictors);
+  const all = new Trials(engine, predictors[0]!, signal);
   try {
-    const trials = new Trials(engine, device.predictors, signal);
-    const measurement: Measurement = { engine, trials, halves, budget };
     const stage = (name: "layers" | "curve" | "uniform") => (share: number) => onProgress(name, share, 1);
-    const ladders = await measureLadders(measurement, laddersOf(prepared), stage("layers"));
-    const traced = await traceCurve(measurement, ladders, stage("curve"));
+    const start: Measurement = { engine, trials: all, halves, budget };
+    const ranks = await settleRanks(start, variants, predictors, stage("layers"));
+    const settled = ranks.pick(variants);
+    const measurement = { ...start, trials: all.of(ranks.pick(predictors)) };
+    const traced = await traceCurve(measurement, ranks.ladders, stage("curve"));
     const chosen = chosenPoint(traced, budget);
-    const predictable = prepared.neurons.map(({ parameters }) => parameters !== null);
+    const predictable = settled.neurons.map(({ parameters }) => parameters !== null);
     const uniform = await bestUniform(measurement, predictable, stage("uniform"));
-    const { score } = chosen;
-    const layersOf = (unit: "heads" | "neurons") =>
-      chosen.rungs
-        .filter((_, i) => ladders[i]!.unit === unit)
-        .map(({ density, recall, precision }, layer) => ({
-          rank: prepared[unit][layer]!.parameters?.rank ?? 0,
-          density,
-          recall,
-          precision,
-        }));
     return {
+      prepared: settled,
       policy: chosen.policy,
-      calibration: {
-        heads: layersOf("heads"),
-        neurons: layersOf("neurons"),
-        // As the half saw it that thresholds and search did not.
-        perplexity: { dense: score.densePerplexity, predicted: score.perplexity },
-      },
+      calibration: calibrationOf(chosen, ranks.ladders, settled),
       curve: traced.map(({ rungs: _rungs, score: _score, ...point }) => point),
-      search: {
-        maxPerplexityIncrease: budget,
-        forwardTokens: trials.forwardTokens,
-        documents: { calibrated: halves.calibrated.length, reported: halves.reported.length },
-        tokens: { calibrated: countIds(halves.calibrated), reported: countIds(halves.reported) },
-        dense: {
-          bytesPerToken: score.bytesPerToken.dense,
-          mlpBytesPerToken: score.bytesPerToken.mlp.dense,
-          perplexity: score.densePerplexity,
-        },
-        uniform,
-      },
+      search: searchRecord(measurement, chosen, uniform),
     };
   } finally {
-    device.dispose();
+    all.dispose();
+    for (const device of devices) device.dispose();
   }
 }

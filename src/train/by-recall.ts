@@ -2,7 +2,7 @@
 import type { Engine } from "../load.ts";
 import type { Policy } from "../sparsity/policy.ts";
 import { calibrateHeads, type HeadCalibration } from "./calibrate-heads.ts";
-import type { Decided, Progress } from "./decided.ts";
+import type { Decided, Decision, Progress } from "./decided.ts";
 import type { ResolvedPrepareOptions } from "./prepare-options.ts";
 import { type Prepared, type PreparedLayer, predictorOnDevice } from "./prepared-layer.ts";
 import { Trials } from "./trials.ts";
@@ -41,13 +41,13 @@ export async function decideByRecall(
   options: ResolvedPrepareOptions,
   onProgress: Progress,
   signal: AbortSignal | undefined,
-): Promise<Decided> {
+): Promise<Decision> {
   const documents = heldOut.slice(0, checkDocuments);
   const device = predictorOnDevice(engine.kernels, prepared);
+  const trials = new Trials(engine, device.predictors, signal);
   try {
     const onLayer = (done: number, total: number) => onProgress("heads", done, total);
     const { headTolerance } = options;
-    const trials = new Trials(engine, device.predictors, signal);
     const predictable = prepared.heads.map(({ parameters }) => parameters !== null);
     const { shape } = engine.model;
     const heads = await calibrateHeads(shape, trials, predictable, documents, headTolerance, onLayer);
@@ -55,8 +55,9 @@ export async function decideByRecall(
     const { score } = await trials.run(policy, documents, (share) => onProgress("check", share, 1));
     const perplexity = { dense: score.densePerplexity, predicted: score.perplexity };
     const calibration = { ...layersOf(prepared, heads), perplexity };
-    return { policy, calibration, curve: [], search: null };
+    return { prepared, policy, calibration, curve: [], search: null };
   } finally {
+    trials.dispose();
     device.dispose();
   }
 }

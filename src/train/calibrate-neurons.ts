@@ -4,7 +4,7 @@ import { raiseThresholds } from "./batch-thresholds.ts";
 import type { Parameters } from "./factors.ts";
 import { neuronLadder } from "./ladder.ts";
 import { operatingPoint } from "./operating-point.ts";
-import type { PreparedLayer } from "./prepared-layer.ts";
+import type { PreparedPredictor } from "./prepared-layer.ts";
 import type { Rows } from "./rows.ts";
 import { heldOutLogits } from "./train-predictor.ts";
 
@@ -20,7 +20,7 @@ export async function calibrateNeurons(
   recall: number,
   isSearched: boolean,
   between: Activation = "none",
-): Promise<Pick<PreparedLayer, "point" | "ladder" | "raised">> {
+): Promise<Pick<PreparedPredictor, "point" | "ladder" | "raised">> {
   const { units } = rows;
   const { logits, active } = await heldOutLogits(kernels, rows, parameters, between);
   const point = operatingPoint(logits, active, recall);

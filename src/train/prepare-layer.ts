@@ -11,19 +11,14 @@ import { isCalibrated } from "./held-out.ts";
 import { lowRankFactors } from "./initialise.ts";
 import { fc1OfGuess } from "./lookahead-start.ts";
 import type { ResolvedPrepareOptions } from "./prepare-options.ts";
-import type { PreparedLayer } from "./prepared-layer.ts";
+import { type PreparedLayer, type PreparedPredictor, uncut } from "./prepared-layer.ts";
 import { loadRows, type Rows } from "./rows.ts";
 import { type RecallOptions, trainPredictor } from "./train-predictor.ts";
 
 /** Ranks tried: the one asked for over these. */
 const rankDivisors = [1, 2, 4, 8];
-
-/** Of units whose logits no threshold cuts: heads, and what is always dense. */
-export const uncut = {
-  point: { threshold: 0, density: 1, recall: 1, precision: 1 },
-  ladder: [],
-  raised: new Map<number, readonly number[]>(),
-};
+/** Of those, the best so many are trained to the end, where a search is to choose among them. */
+const ranksSearched = 2;
 
 export interface LayerJob {
   readonly engine: Engine;
@@ -54,7 +49,7 @@ export async function prepareLayer(job: LayerJob): Promise<{ layer: PreparedLaye
   const rows = await loadRows(folder, layer, unit, units, available, fingerprint, mayLook);
   const { importance } = job;
   const known = unit === "heads" && importance !== null ? withImportance(rows, importance, layer) : rows;
-  const base = { units, source, score: meanValues(known) };
+  const base = { units, source, score: meanValues(known), alternatives: [] };
   const heldOutRows = rows.heldOut.length;
   await job.breathe();
   if (!isPossible) return { layer: { ...base, parameters: null, ...uncut }, heldOutRows };
@@ -62,13 +57,17 @@ export async function prepareLayer(job: LayerJob): Promise<{ layer: PreparedLaye
     const parameters = await regressHeads(engine.kernels, known);
     return { layer: { ...base, parameters, ...uncut }, heldOutRows };
   }
-  const parameters = await trainNeurons(job, rows);
-  const { recall } = job.options;
-  const points = await calibrateNeurons(engine.kernels, rows, parameters, recall, isSearched);
-  return { layer: { ...base, parameters, ...points }, heldOutRows };
+  const predictors: PreparedPredictor[] = [];
+  for (const parameters of await trainNeurons(job, rows, isSearched ? ranksSearched : 1)) {
+    const points = await calibrateNeurons(engine.kernels, rows, parameters, job.options.recall, isSearched);
+    predictors.push({ parameters, ...points });
+  }
+  const [best, ...alternatives] = predictors;
+  return { layer: { ...base, ...best!, alternatives }, heldOutRows };
 }
 
-async function trainNeurons(job: LayerJob, rows: Rows): Promise<Parameters> {
+/** Predictors of the best `count` ranks, the best first. */
+async function trainNeurons(job: LayerJob, rows: Rows, count: number): Promise<Parameters[]> {
   const { engine, options, rng } = job;
   const train = {
     epochs: options.epochs,
@@ -80,62 +79,65 @@ async function trainNeurons(job: LayerJob, rows: Rows): Promise<Parameters> {
   };
   const stepsPerEpoch = Math.floor(rows.train.length / Math.min(options.batchSize, rows.train.length));
   const trialEpochs = rankDivisors.length * Math.min(1, options.epochs);
-  const total = Math.max(1, (options.epochs + trialEpochs) * stepsPerEpoch);
+  const ranks = Math.min(count, rankDivisors.length);
+  const total = Math.max(1, (ranks * options.epochs + trialEpochs) * stepsPerEpoch);
   let step = 0;
   const onStep = (): void | Promise<void> => {
     step += 1;
     job.report(step / total);
     return job.breathe();
   };
-  const start = await startingPoint(job, rows, train, onStep);
+  const starts = await startingPoints(job, rows, train, onStep);
   const nextInt = (n: number) => rng.nextInt(n);
-  return (await trainPredictor(engine.kernels, rows, start, train, nextInt, onStep)).parameters;
+  const trained: Parameters[] = [];
+  for (const start of starts.slice(0, ranks))
+    trained.push((await trainPredictor(engine.kernels, rows, start, train, nextInt, onStep)).parameters);
+  return trained;
 }
 
 /**
- * The cheapest low-rank start: of the rank asked for, its half, quarter and eighth, the one that touches the fewest
+ * Low-rank starts of the rank asked for, its half, quarter and eighth, the cheapest first: the one that touches the fewest
  * bytes of weights at the wanted recall after one epoch of training, its own included.
  */
-async function startingPoint(
+async function startingPoints(
   job: LayerJob,
   rows: Rows,
   train: RecallOptions,
   onStep: () => void | Promise<void>,
-): Promise<Parameters> {
-  const { engine, layer, options, rng } = job;
+): Promise<Parameters[]> {
+  const { engine, options, rng } = job;
+  const { perNeuron, perActive } = engine.model.weightBytes;
+  const maxRank = Math.min(options.rank, rows.width, rows.units);
+  const factors = await lowRankStart(job, rows, maxRank);
+  const trial = { ...train, epochs: Math.min(1, train.epochs) };
+  const ranks = new Set(rankDivisors.map((divisor) => Math.max(1, Math.round(maxRank / divisor))));
+  const starts: { parameters: Parameters; bytes: number }[] = [];
+  for (const rank of ranks) {
+    const parameters = truncate(factors, rank);
+    const nextInt = (n: number) => rng.nextInt(n);
+    const { point } = await trainPredictor(engine.kernels, rows, parameters, trial, nextInt, onStep);
+    const chosen = point.density * rows.units;
+    const own = parameterBytes(rank, rows.units, rows.width);
+    starts.push({ parameters, bytes: own + chosen * (perNeuron + point.precision * perActive) });
+  }
+  return starts.sort((a, b) => a.bytes - b.bytes).map(({ parameters }) => parameters);
+}
+
+/** The best stand-in of rank `maxRank` for fc1, or for fc1 of what can be guessed of its input. */
+async function lowRankStart(job: LayerJob, rows: Rows, maxRank: number): Promise<Factors> {
+  const { engine, layer, rng } = job;
   const { kernels, model } = engine;
-  const { perNeuron, perActive } = model.weightBytes;
   const { weight, bias } = model.neuronRows(layer);
   const biasValues = new Float32Array(rows.units);
   if (bias !== null) await kernels.read(bias, biasValues);
-  const maxRank = Math.min(options.rank, rows.width, rows.units);
   const next = () => rng.next();
-  let factors: Factors;
-  if (job.source === "mlp-input")
-    factors = await lowRankFactors(kernels, rows, weight, biasValues, maxRank, next);
-  else {
-    const target = await loadRows(
-      job.folder,
-      layer,
-      "neurons",
-      rows.units,
-      "mlp-input",
-      (await engine.identity()).fingerprint,
-    );
-    const guess = await fc1OfGuess(kernels, rows, target, weight, biasValues);
-    factors = await lowRankFactors(kernels, rows, guess.weight, guess.offset, maxRank, next);
+  if (job.source === "mlp-input") return lowRankFactors(kernels, rows, weight, biasValues, maxRank, next);
+  const { fingerprint } = await engine.identity();
+  const target = await loadRows(job.folder, layer, "neurons", rows.units, "mlp-input", fingerprint);
+  const guess = await fc1OfGuess(kernels, rows, target, weight, biasValues);
+  try {
+    return await lowRankFactors(kernels, rows, guess.weight, guess.offset, maxRank, next);
+  } finally {
     kernels.free(guess.weight);
   }
-  const trial = { ...train, epochs: Math.min(1, train.epochs) };
-  let best: { parameters: Parameters; bytes: number } | null = null;
-  for (const divisor of rankDivisors) {
-    const parameters = truncate(factors, Math.max(1, Math.round(maxRank / divisor)));
-    const { point } = await trainPredictor(kernels, rows, parameters, trial, (n) => rng.nextInt(n), onStep);
-    const chosen = point.density * rows.units;
-    const bytes =
-      parameterBytes(parameters.rank, rows.units, rows.width) +
-      chosen * (perNeuron + point.precision * perActive);
-    if (best === null || bytes < best.bytes) best = { parameters, bytes };
-  }
-  return best!.parameters;
 }

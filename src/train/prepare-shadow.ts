@@ -13,9 +13,8 @@ import { type Parameters, randomParameters } from "./factors.ts";
 import { type HeadImportance, withImportance } from "./head-importance.ts";
 import { isCalibrated } from "./held-out.ts";
 import { squareLoss } from "./loss.ts";
-import { uncut } from "./prepare-layer.ts";
 import type { ResolvedPrepareOptions } from "./prepare-options.ts";
-import type { Prepared, PreparedLayer } from "./prepared-layer.ts";
+import { type Prepared, type PreparedLayer, uncut } from "./prepared-layer.ts";
 import { loadRows, type Rows } from "./rows.ts";
 import { type TrainOptions, trainEpochs, trainPredictor } from "./train-predictor.ts";
 
@@ -113,6 +112,7 @@ async function prepareHeads(job: ShadowJob): Promise<PreparedLayer[]> {
     source,
     parameters: layer < first ? null : partOf(parameters!, layer - first, units),
     ...uncut,
+    alternatives: [],
     score: meanValues(rows),
   }));
 }
@@ -138,7 +138,8 @@ async function prepareNeurons(job: ShadowJob): Promise<{ layers: PreparedLayer[]
     const part = partOf(parameters, layer, one.units);
     const isSearched = maxPerplexityIncrease !== undefined;
     const points = await calibrateNeurons(kernels, one, part, recall, isSearched, between);
-    layers.push({ units: one.units, source, parameters: part, ...points, score: meanValues(one) });
+    const score = meanValues(one);
+    layers.push({ units: one.units, source, parameters: part, ...points, alternatives: [], score });
     await job.breathe();
   }
   return { layers, heldOutRows: rows.heldOut.length };

@@ -50,12 +50,12 @@ export async function prepare(engine: Engine, options: PrepareOptions): Promise<
     const onIds = (done: number, total: number) => onProgress("importance", done, total);
     const importance =
       target === "importance" ? await measureHeadImportance(engine, corpus.documents, onIds, signal) : null;
-    const { prepared, heldOutRows } = await train(engine, folder, resolved, importance, onProgress, signal);
+    const trained = await train(engine, folder, resolved, importance, onProgress, signal);
     const budget = resolved.maxPerplexityIncrease;
-    const decided =
+    const { prepared, ...decided } =
       budget === undefined
-        ? await decideByRecall(engine, prepared, heldOut, resolved, onProgress, signal)
-        : await decideByBudget(engine, prepared, halves, budget, onProgress, signal);
+        ? await decideByRecall(engine, trained.prepared, heldOut, resolved, onProgress, signal)
+        : await decideByBudget(engine, { prepared: trained.prepared, halves, budget }, onProgress, signal);
     const metadata: BundleMetadata = {
       version: bundleVersion,
       model: await engine.identity(),
@@ -73,7 +73,7 @@ export async function prepare(engine: Engine, options: PrepareOptions): Promise<
         texts: [...corpus.sources],
         documents: corpus.documents.length,
         rows,
-        heldOutRows,
+        heldOutRows: trained.heldOutRows,
         options: recordedOptions(resolved),
         kernels: `${engine.kernels.name} ${engine.kernels.instructionSet}`,
       },

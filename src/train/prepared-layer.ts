@@ -8,9 +8,8 @@ import type { Tensor } from "../tensor/tensor.ts";
 import type { Parameters } from "./factors.ts";
 import type { OperatingPoint } from "./operating-point.ts";
 
-export interface PreparedLayer {
-  readonly units: number;
-  readonly source: PredictorSource;
+/** A predictor of a layer's units, and where its logits may be cut. */
+export interface PreparedPredictor {
   /** Null where no predictor is possible. One predictor for all layers has one `down`, the same array in each. */
   readonly parameters: Parameters | null;
   readonly point: OperatingPoint;
@@ -18,9 +17,23 @@ export interface PreparedLayer {
   readonly ladder: readonly OperatingPoint[];
   /** What each threshold above becomes where sequences decode together, by `batchSizes`. */
   readonly raised: ReadonlyMap<number, readonly number[]>;
+}
+
+export interface PreparedLayer extends PreparedPredictor {
+  readonly units: number;
+  readonly source: PredictorSource;
+  /** Predictors of other ranks, where a search is to choose among them; else empty. */
+  readonly alternatives: readonly PreparedPredictor[];
   /** Mean worth of each unit [units]: what the static selector ranks by. */
   readonly score: Float32Array;
 }
+
+/** Of units whose logits no threshold cuts: heads, and what is always dense. */
+export const uncut = {
+  point: { threshold: 0, density: 1, recall: 1, precision: 1 },
+  ladder: [],
+  raised: new Map<number, readonly number[]>(),
+};
 
 export type Prepared = Readonly<Record<UnitKind, readonly PreparedLayer[]>>;
 

@@ -76,7 +76,7 @@ export async function measureLadders(
     const rungs: MeasuredRung[] = [{ ...ladder.rungs[0]!, bytes: denseBytes, loss: 0 }];
     for (const rung of ladder.rungs.slice(1)) {
       if (rungs.at(-1)!.loss > worst) break;
-      const trial = await trials.run(policyAt(layers, [ladder], [rung]), sample);
+      const trial = await trials.runCheaperMode(policyAt(layers, [ladder], [rung]), sample);
       const { policy } = rung;
       const recall = policy.kind === "topK" ? trial.score.layers[ladder.layer]!.heads.recall : rung.recall;
       const precision = policy.kind === "topK" ? recall : rung.precision;
@@ -119,7 +119,7 @@ async function calibrateStops(
 ): Promise<Map<number, Trial>> {
   const measured = new Map<number, Trial>();
   const lossAt = async (stop: number): Promise<number> => {
-    const trial = await trials.run(path.policy(stop), halves.calibrated);
+    const trial = await trials.runCheaperMode(path.policy(stop), halves.calibrated);
     measured.set(stop, trial);
     return lossAgainstBudget(trial);
   };
@@ -148,7 +148,7 @@ export async function traceCurve(
   for (const [stop, trial] of [...calibrated].sort(([a], [b]) => a - b)) {
     report(0.5 + (0.5 * points.length) / calibrated.size);
     const rungs = path.rungs(stop);
-    const policy = path.policy(stop);
+    const { policy } = trial;
     const reported = await trials.run(policy, halves.reported);
     const density = (unit: Ladder["unit"]) =>
       rungs.filter((_, i) => ladders[i]!.unit === unit).map((rung) => rung.density);

@@ -1,5 +1,6 @@
 /** Scores against a naive float64 forward: every figure counted once more, by hand. */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { DenseModel } from "../../src/eval/dense-model.ts";
 import { score } from "../../src/eval/score.ts";
 import { type Engine, load } from "../../src/load.ts";
 import { createRng } from "../../src/sampling/rng.ts";
@@ -198,6 +199,36 @@ describe.each(availableBackends)("%s", (backend) => {
       layers * ffn * perNeuron * (mlp.density + mlp.density * mlp.precision) +
       layers * heads * perHead * ofHeads.density;
     expect(result.bytesPerToken.touched).toBeCloseTo(always + touched, 6);
+  });
+
+  it.each([
+    ["all", 1e6, 92],
+    ["some", 4 * 263 * 21, 92 + 72], // the document of 20 ids fits, that of 70 does not, that of 2 no more
+    ["none", 0, 92 + 92],
+  ])("runs the dense model again for what it has not kept: %s kept", async (_, room, tokens) => {
+    const selector = await engine.selector("oracle", { mlpDensity: 0.2 });
+    const alone = await score(engine, asIds(), selector);
+    const dense = new DenseModel(engine, 80, room);
+    const same = asIds();
+    for (let time = 0; time < 2; time++)
+      expect(await score(engine, same, selector, { dense })).toEqual(alone);
+    expect(dense.tokens).toBe(tokens);
+    dense.dispose();
+    selector.dispose();
+  });
+
+  it("does not take what a stopped run left for whole", async () => {
+    const dense = new DenseModel(engine, 80, 1e6);
+    const same = asIds();
+    const controller = new AbortController();
+    const onProgress = (ids: number) => ids === 84 && controller.abort(new Error("enough"));
+    const stopped = score(engine, same, denseSelector, { dense, onProgress, signal: controller.signal });
+    await expect(stopped).rejects.toThrow("enough");
+    const selector = await engine.selector("oracle", { mlpDensity: 0.2 });
+    const alone = await score(engine, asIds(), selector);
+    expect(await score(engine, same, selector, { dense })).toEqual(alone);
+    dense.dispose();
+    selector.dispose();
   });
 
   it("reports progress, can be stopped, and gives its memory back", async () => {

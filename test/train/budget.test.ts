@@ -4,7 +4,8 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { readCorpus } from "../../src/eval/documents.ts";
 import { score } from "../../src/eval/score.ts";
-import { type Engine, load } from "../../src/load.ts";
+import { type Engine, load, type SelectorOptions } from "../../src/load.ts";
+import type { Policy } from "../../src/sparsity/policy.ts";
 import { isCalibrated, splitTexts } from "../../src/train/held-out.ts";
 import { prepare } from "../../src/train/prepare.ts";
 import { budgetStages, type PrepareOptions, type PrepareStage } from "../../src/train/prepare-options.ts";
@@ -96,6 +97,27 @@ describe("a bundle made to a budget", () => {
     expect(uniform!.calibrated.perplexityIncrease).toBeLessThanOrEqual(budget);
     expect(uniform!.density).toBeLessThan(1);
     expect(uniform!.bytesPerToken).toBeLessThan(made.search!.dense.bytesPerToken);
+  });
+
+  it("has keys and values recovered where heads are skipped, because that reads less, and nowhere else", async () => {
+    const file = join(folder, "loose");
+    const { curve, policy } = await run(file, { maxPerplexityIncrease: 0.15 });
+    const skips = (one: Policy) => one.heads.some(({ kind }) => kind !== "dense");
+    expect(skips(policy)).toBe(true);
+    expect(curve.some((point) => !skips(point.policy))).toBe(true);
+    for (const point of curve)
+      expect(point.policy.attention).toBe(skips(point.policy) ? "recover" : "dense-kv");
+    using fresh = await load(folder, { backend: fastestBackend, bundle: file });
+    const { halves } = splitTexts(await documentsOf(), rows, 500);
+    const bytesOf = async (options: SelectorOptions) => {
+      const selector = await fresh.selector("predicted", options);
+      const { bytesPerToken } = await score(fresh, halves.calibrated, selector);
+      selector.dispose();
+      return bytesPerToken.touched;
+    };
+    const chosen = curve.find((point) => JSON.stringify(point.policy) === JSON.stringify(policy))!;
+    expect(await bytesOf({})).toBe(chosen.bytesPerToken);
+    expect(await bytesOf({ attention: "dense-kv" })).toBeGreaterThan(chosen.bytesPerToken);
   });
 
   it("goes through its stages in order, never back, to their end", () => {
