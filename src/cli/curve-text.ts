@@ -6,8 +6,15 @@ import { renderTable } from "./table.ts";
 
 type Measured = Pick<CurvePoint, "bytesPerToken" | "mlpBytesPerToken" | "calibrated" | "reported">;
 
+/** The point of the curve that runs when nothing else is asked for. */
+export function pointInUse({ curve, policy }: BundleMetadata): CurvePoint | undefined {
+  const chosen = JSON.stringify(policy);
+  return curve.find((point) => JSON.stringify(point.policy) === chosen);
+}
+
 /** Empty where recall, not a budget, decided how much to compute. */
-export function curveText({ curve, policy, search }: BundleMetadata, width: number): string {
+export function curveText(metadata: BundleMetadata, width: number): string {
+  const { curve, search } = metadata;
   if (search === null) return "";
   const { dense, uniform, tokens, forwardTokens, maxPerplexityIncrease: budget } = search;
   const cells = ({ bytesPerToken, mlpBytesPerToken, calibrated, reported }: Measured) => [
@@ -18,10 +25,10 @@ export function curveText({ curve, policy, search }: BundleMetadata, width: numb
     percent(reported.perplexityIncrease, 2),
     reported.kl.toFixed(4),
   ];
-  const chosen = JSON.stringify(policy);
+  const inUse = pointInUse(metadata);
   const rows = curve.map((point) => {
     const marks = [
-      ...(JSON.stringify(point.policy) === chosen ? ["in use"] : []),
+      ...(point === inUse ? ["in use"] : []),
       ...(point.policy.attention === "recover" ? ["keys and values recovered"] : []),
     ];
     return [percent(point.quality, 2), ...cells(point), marks.join(", ")];

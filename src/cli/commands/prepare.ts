@@ -11,7 +11,7 @@ import { prepare } from "../../train/prepare.ts";
 import { type PrepareStage, resolveOptions } from "../../train/prepare-options.ts";
 import { UsageError } from "../../util/errors.ts";
 import type { CommandSpec, Context } from "../command.ts";
-import { curveText } from "../curve-text.ts";
+import { curveText, pointInUse } from "../curve-text.ts";
 import { withEngine } from "../engine.ts";
 import { change, megabytes, percent, perplexity } from "../format.ts";
 import { type CommonFlags, decimal, integer, seedOption, share } from "../options.ts";
@@ -58,11 +58,12 @@ async function checkWritable(file: string): Promise<void> {
   }
 }
 
-/** Bytes of the MLP that a token reads, as calibration measured it. */
-function mlpBytes(
-  { model, predictor, calibration }: BundleMetadata,
-  engine: Engine,
-): { dense: number; touched: number } {
+/** Bytes of the MLP that a token reads, as the search measured it, or as follows from calibration. */
+function mlpBytes(metadata: BundleMetadata, engine: Engine): { dense: number; touched: number } {
+  const { model, predictor, calibration, search } = metadata;
+  const inUse = pointInUse(metadata);
+  if (search !== null && inUse !== undefined)
+    return { dense: search.dense.mlpBytesPerToken, touched: inUse.mlpBytesPerToken };
   const { perNeuron, perActive } = engine.model.weightBytes;
   const { layers, ffnDim, hiddenSize } = model;
   const touched = calibration.neurons.map(
@@ -107,6 +108,9 @@ function prepareText(metadata: BundleMetadata, file: string, engine: Engine, wid
     metadata.search === null ? "" : `${curveText(metadata, width)}\n`,
     `held-out perplexity: ${perplexity(dense)} dense, ${perplexity(predicted)} predicted (${change(predicted, dense, 2)})\n`,
     `MLP weights read per token: ${saved}\n`,
+    metadata.policy.attention === "recover"
+      ? "keys and values of skipped heads: computed when the head is next selected (recover)\n"
+      : "",
     `written: ${file}\n`,
   ].join("");
 }
@@ -166,25 +170,27 @@ export const prepareCommand: CommandSpec<Flags> = {
       .default(defaults.predictor),
     new Option(
       "--head-target <worth>",
-      "what per-layer predictors of heads learn: what the head means to the loss, or the norm of its output",
-    )
-      .choices(headTargets)
-      .default(undefined, "importance, where the model has a backward pass"),
-    new Option("--hidden <n>", "hidden width of a predictor for all layers")
-      .argParser(integer(1, 16384))
-      .default(undefined, String(defaults.hidden)),
-    new Option("--source <tensor>", "what the per-layer predictors of neurons read")
-      .choices(sources)
-      .default(undefined, defaults.source),
-    new Option("--rank <r>", "largest rank tried; smaller ones are taken where they save more")
-      .argParser(integer(1, 16384))
-      .default(undefined, String(defaults.rank)),
-    new Option("--recall <share>", "share of the active neurons that must be computed")
-      .argParser(share)
-      .default(undefined, String(defaults.recall)),
+      "what per-layer predictors of heads learn: what the head means to the loss, or the norm of its output (default: importance, where the model has a backward pass)",
+    ).choices(headTargets),
+    new Option(
+      "--hidden <n>",
+      `hidden width of a predictor for all layers (default: ${defaults.hidden})`,
+    ).argParser(integer(1, 16384)),
+    new Option(
+      "--source <tensor>",
+      `what the per-layer predictors of neurons read (default: ${defaults.source})`,
+    ).choices(sources),
+    new Option(
+      "--rank <r>",
+      `largest rank tried; smaller ones are taken where they save more (default: ${defaults.rank})`,
+    ).argParser(integer(1, 16384)),
+    new Option(
+      "--recall <share>",
+      `share of the active neurons that must be computed (default: ${defaults.recall})`,
+    ).argParser(share),
     new Option(
       "--max-perplexity-increase <share>",
-      "perplexity that may be lost, like 0.01; a search then decides what each layer computes",
+      "perplexity that may be lost, like 0.01; a search then decides what each layer computes, with a predictor of which rank",
     )
       .argParser(share)
       .conflicts(["recall", "headTolerance"]),
@@ -193,10 +199,8 @@ export const prepareCommand: CommandSpec<Flags> = {
       .default(defaults.curveRows),
     new Option(
       "--head-tolerance <nats>",
-      "divergence from the dense model that skipping heads in one layer may cause",
-    )
-      .argParser(decimal(0))
-      .default(undefined, String(defaults.headTolerance)),
+      `divergence from the dense model that skipping heads in one layer may cause (default: ${defaults.headTolerance})`,
+    ).argParser(decimal(0)),
     new Option("--rows <n>", "tokens to capture").argParser(integer(2000)).default(defaults.rows),
     new Option("--epochs <n>", "passes over the captured tokens")
       .argParser(integer(0, 1000))
