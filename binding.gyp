@@ -18,6 +18,7 @@
       "target_name": "dejavu",
       "sources": [
         "native/addon.cc",
+        "native/blocked.cc",
         "native/cache-ops.cc",
         "native/gemm.cc",
         "native/group.cc",
@@ -28,6 +29,7 @@
         "native/probe.cc",
         "native/queue.cc",
         "native/row-ops.cc",
+        "native/weight-rows.cc",
       ],
       "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],
       "defines": ["NAPI_VERSION=8", "NAPI_CPP_EXCEPTIONS"],

@@ -15,9 +15,6 @@ constexpr std::align_val_t line{64};
 
 bool suits(const Units& set, int64_t rows) { return rows >= fewestRows && (!set.indices || set.shared); }
 
-/** Weight rows that take part, where all rows have one set. */
-int64_t selected(const Units& set) { return (set.indices ? set.counts[0] : set.units) * set.perUnit; }
-
 }  // namespace
 
 GemmPlanner::~GemmPlanner() { ::operator delete(packed_, line); }
@@ -30,11 +27,11 @@ bool GemmPlanner::product(Pool& pool, const Gemm* gemm, const ProductJob& job, D
   plan.x = job.x;
   plan.weight = job.weight;
   plan.bias = job.bias;
-  plan.index = weightRows(job.set);
+  plan.index = weightRows_.of(job.set);
   plan.rows = job.rows;
   plan.outColumns = job.n;
   plan.xColumns = plan.weightColumns = plan.depth = job.k;
-  plan.width = selected(job.set);
+  plan.width = selectedOf(job.set);
   plan.relu = job.relu;
   run(pool, plan, gemm->packProduct, gemm->product[type]);
   return true;
@@ -42,17 +39,17 @@ bool GemmPlanner::product(Pool& pool, const Gemm* gemm, const ProductJob& job, D
 
 bool GemmPlanner::accumulate(Pool& pool, const Gemm* gemm, const AccumulateJob& job, Dtype dtype) {
   int type = weightIndex(dtype);
-  if (!gemm || !gemm->accumulate[type] || !suits(job.set, job.rows) || selected(job.set) == 0) return false;
+  if (!gemm || !gemm->accumulate[type] || !suits(job.set, job.rows) || selectedOf(job.set) == 0) return false;
   GemmJob plan{};
   plan.out = job.out;
   plan.x = job.a;
   plan.weight = job.weight;
   plan.bias = job.bias;
-  plan.index = weightRows(job.set);
+  plan.index = weightRows_.of(job.set);
   plan.rows = job.rows;
   plan.xColumns = job.n;
   plan.outColumns = plan.weightColumns = plan.width = job.d;
-  plan.depth = selected(job.set);
+  plan.depth = selectedOf(job.set);
   run(pool, plan, gemm->packAccumulate[type], gemm->accumulate[type]);
   return true;
 }
@@ -75,16 +72,6 @@ void GemmPlanner::run(Pool& pool, GemmJob& job, Kernel pack, Kernel multiply) {
     job.x += job.rows * job.xColumns;
     job.out += job.rows * job.outColumns;
   }
-}
-
-/** The weight rows of a set for all rows, or null: all of them. */
-const int32_t* GemmPlanner::weightRows(const Units& set) {
-  if (!set.indices || set.perUnit == 1) return set.indices;
-  index_.clear();
-  for (int32_t i = 0; i < set.counts[0]; i++)
-    for (int64_t j = 0; j < set.perUnit; j++)
-      index_.push_back(static_cast<int32_t>(set.indices[i] * set.perUnit + j));
-  return index_.data();
 }
 
 void GemmPlanner::reservePacked(int64_t elements) {

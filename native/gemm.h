@@ -1,9 +1,8 @@
 /** Decides which products of many rows the bfloat16 unit does, and cuts them for it. */
 #pragma once
-#include <vector>
-
 #include "kernels/gemm-job.h"
 #include "pool.h"
+#include "weight-rows.h"
 
 namespace dejavu {
 
@@ -20,12 +19,11 @@ class GemmPlanner {
 
  private:
   void run(Pool& pool, GemmJob& job, Kernel pack, Kernel multiply);
-  const int32_t* weightRows(const Units& set);
   void reservePacked(int64_t elements);
 
   uint16_t* packed_ = nullptr;  // x of one op, for all threads: kept, so that it is seldom allocated
   int64_t packedElements_ = 0;
-  std::vector<int32_t> index_;
+  WeightRows weightRows_;
 };
 
 }  // namespace dejavu

@@ -53,6 +53,7 @@ void Queue::product(Words& words) {
   int64_t most = checkUnits(units, rows) * perUnit;
   if (rows == 0 || most == 0) return;
   if (gemm_.product(pool_, table_.gemm, job, weight.dtype)) return;
+  if (blocked_.product(pool_, table_.blocked, job, weight.dtype)) return;
   if (!group_.isOpen()) forget();
   bool tiles = (!units.indices || units.shared) && rows > 1;
   int64_t xRows = tiles ? (rows < blockRows ? rows : blockRows) : 1;
@@ -95,6 +96,7 @@ void Queue::accumulate(Words& words) {
   int64_t most = checkUnits(units, rows) * perUnit;
   if (rows == 0 || d == 0) return;
   if (gemm_.accumulate(pool_, table_.gemm, job, weight.dtype)) return;
+  if (blocked_.accumulate(pool_, table_.blocked, job, weight.dtype)) return;
   bool tiles = (!units.indices || units.shared) && rows > 1;
   int64_t xRows = tiles ? (rows < chainRows ? rows : chainRows) : 1;
   if (!group_.isOpen()) forget();

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "blocked.h"
 #include "gemm.h"
 #include "arena.h"
 #include "group.h"
@@ -140,6 +141,7 @@ class Queue {
   const Table& table_;
   Pool pool_;
   GemmPlanner gemm_;
+  BlockedPlanner blocked_;
   Group group_;
   std::vector<Matrix> tensors_;  // null data: the number is free
   std::vector<int32_t> freeIds_;

@@ -110,12 +110,13 @@ async function writeTensor(
   }
 }
 
-async function writeWeights(
+/** Writes all tensors of a checkpoint as prepared weights. */
+export async function writePreparedWeights(
   kernels: Kernels,
   checkpoint: CheckpointTensors,
   source: string,
   file: string,
-  { dtype, onProgress, signal }: QuantizeOptions,
+  { dtype, onProgress, signal }: Pick<QuantizeOptions, "dtype" | "onProgress" | "signal">,
 ): Promise<void> {
   const { tensors } = checkpoint;
   const { plan, metadata } = planFile(tensors, dtype, source);
@@ -179,7 +180,7 @@ export async function quantize(folder: string, options: QuantizeOptions): Promis
       const { architecture, json, file } = config;
       const checkpoint = architecture.open(kernels, weights, json, file, { dtype, signal });
       await writeFolder(out, async (temporary) => {
-        await writeWeights(
+        await writePreparedWeights(
           kernels,
           checkpoint,
           await weights.fingerprint(),

@@ -1,8 +1,10 @@
 /** An engine around a synthetic model and predictors of their real sizes: for timing, never for quality. */
 import { freemem } from "node:os";
+import type { Kernels } from "./kernels/contract.ts";
 import { type OpenKernelsOptions, openKernels } from "./kernels/open.ts";
 import type { Engine } from "./load.ts";
 import { blockRows } from "./models/feed.ts";
+import type { Model } from "./models/model.ts";
 import type { OptConfig } from "./models/opt-config.ts";
 import { type OptShapeName, optShape, publishedLayers } from "./models/opt-shapes.ts";
 import { syntheticBytes, syntheticOpt } from "./models/opt-synthetic.ts";
@@ -25,6 +27,8 @@ export interface SyntheticOptions extends OpenKernelsOptions {
   layers?: number | undefined;
   /** Of the predictors' matrices; default int8, which costs them nothing in quality (decision 6). */
   predictorDtype?: WeightDtype | undefined;
+  /** Opens the model where its weights do not have to be made: they are in a file. */
+  openModel?: ((kernels: Kernels) => Promise<Model>) | undefined;
   onProgress?: ((done: number, total: number) => void) | undefined;
   signal?: AbortSignal | undefined;
 }
@@ -90,18 +94,13 @@ const noBundle = (): Promise<never> =>
 export async function openSynthetic(options: SyntheticOptions): Promise<Engine> {
   const { dtype, predictorDtype = "int8", onProgress, signal } = options;
   const config = optShape(options.shape, options.layers);
-  checkMemory(options, config, predictorDtype);
+  if (!options.openModel) checkMemory(options, config, predictorDtype);
   const kernels = await openKernels(options);
   const rng = createRng(0);
   const next = () => rng.next();
-  const model = await syntheticOpt(
-    kernels,
-    new RandomWeights(kernels, next),
-    config,
-    dtype,
-    onProgress,
-    signal,
-  );
+  const make = () =>
+    syntheticOpt(kernels, new RandomWeights(kernels, next), config, dtype, onProgress, signal);
+  const model = await (options.openModel?.(kernels) ?? make());
   const random = new RandomWeights(kernels, next);
   const { down, up, heads } = predictorSizes(config);
   const predictors = { heads: [] as Predictor[], neurons: [] as Predictor[] };

@@ -2,6 +2,7 @@
 #pragma once
 #include "accumulate-int4.h"
 #include "attention.h"
+#include "blocked-accumulate.h"
 #include "convert.h"
 #include "product-quantized.h"
 #include "recover.h"
@@ -48,6 +49,8 @@ constexpr Table makeTable(const char* name) {
       refineShared,
       unite,
       readSum,
+      nullptr,
+      &blocked,
   };
 }
 

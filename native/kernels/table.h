@@ -183,6 +183,7 @@ struct ConvertJob {
 using Kernel = void (*)(const void* job, int64_t chunk, float* scratch);
 
 struct Gemm;
+struct Blocked;
 
 struct Table {
   const char* name;
@@ -201,6 +202,7 @@ struct Table {
   Kernel refineShared, unite;  // one chunk
   Kernel readSum;  // adds up `columns` floats of x from chunk * columns on: the read probe
   const Gemm* gemm = nullptr;  // what multiplies many rows in bfloat16; null: the tiles above do
+  const Blocked* blocked = nullptr;  // several rows on widened weights
 };
 
 extern const Table portableTable, avx2Table, avx512Table, avx512vnniTable, neonTable;

@@ -5,7 +5,7 @@
  * computed from the matrix itself (decision 12). The result is the same as that of the full product.
  */
 import type { ActiveSet, Kernels } from "../kernels/contract.ts";
-import type { Tensor } from "../tensor/tensor.ts";
+import { byteLength, type Tensor } from "../tensor/tensor.ts";
 
 /** Matrices below this are read so fast that screening them would cost more. */
 const leastBytes = 16e6;
@@ -26,37 +26,76 @@ export function isWorthScreening({ dtype, shape }: Tensor): boolean {
   return (dtype === "f32" || dtype === "f16" || dtype === "bf16") && bytes >= leastBytes;
 }
 
-/** Makes the approximate copy of an output matrix [vocab_size, width]. The tensors become the caller's. */
-export async function makeScreen(kernels: Kernels, exact: Tensor): Promise<Screen> {
+/** Bytes of the screen of a matrix. */
+export const screenBytes = ({ shape }: Tensor): number =>
+  byteLength({ dtype: "int8", shape }) + byteLength({ dtype: "f32", shape: [2, shape[0]!] });
+
+/**
+ * Makes the approximate copy of an output matrix [vocab_size, width], in ops that are queued like any others: nobody
+ * waits. The tensors become the caller's.
+ */
+export function makeScreen(kernels: Kernels, exact: Tensor): Screen {
   const [vocabSize, width] = exact.shape as [number, number];
+  const scratch: Tensor[] = [];
+  const make = (...shape: number[]): Tensor => {
+    const tensor = kernels.allocate("f32", shape);
+    scratch.push(tensor);
+    return tensor;
+  };
   const approximate = kernels.allocate("int8", [vocabSize, width]);
   const norms = kernels.allocate("f32", [2, vocabSize]);
   kernels.convert(approximate, 0, exact, 0, vocabSize);
-  const blocks = [
-    kernels.allocate("f32", [blockRows, width]),
-    kernels.allocate("f32", [blockRows, width]),
-  ] as const;
-  const [rounded, true_] = [new Float32Array(blockRows * width), new Float32Array(blockRows * width)];
-  const values = new Float32Array(2 * vocabSize);
+  const columns = [make(vocabSize, 1), make(vocabSize, 1)] as const;
+  const rounded = make(blockRows, width);
+  const difference = make(blockRows, width);
+  const measured = make(blockRows, 1);
+  const { slack, least } = upwards(kernels, width, make);
+  const take = subtraction(kernels, scratch);
   for (let first = 0; first < vocabSize; first += blockRows) {
     const rows = Math.min(blockRows, vocabSize - first);
-    kernels.convert(blocks[0], 0, approximate, first, rows);
-    kernels.convert(blocks[1], 0, exact, first, rows);
-    await kernels.read(blocks[0], rounded);
-    await kernels.read(blocks[1], true_);
-    for (let r = 0; r < rows; r++) {
-      let [size, error] = [0, 0];
-      for (let i = r * width; i < (r + 1) * width; i++) {
-        size += rounded[i]! * rounded[i]!;
-        error += (true_[i]! - rounded[i]!) ** 2;
-      }
-      values[first + r] = Math.sqrt(size);
-      values[vocabSize + first + r] = Math.sqrt(error);
+    kernels.convert(rounded, 0, approximate, first, rows);
+    kernels.convert(difference, 0, exact, first, rows);
+    take(difference, rounded, rows);
+    for (const [i, block] of [rounded, difference].entries()) {
+      kernels.unitNorms(measured, block, rows);
+      kernels.product(columns[i]!, first, measured, slack, least, "none", null, 1, rows);
     }
   }
-  kernels.write(norms, values);
-  for (const block of blocks) kernels.free(block);
+  const line = make(1, vocabSize);
+  for (const [row, column] of columns.entries()) {
+    kernels.transpose(line, column, vocabSize);
+    kernels.copyRows(norms, row, line, 0, 1);
+  }
+  for (const tensor of scratch) kernels.free(tensor);
   return { approximate, norms };
+}
+
+/** What a norm in float32 is multiplied by, and what is added, so that it is never below the true one. */
+function upwards(kernels: Kernels, width: number, make: (...shape: number[]) => Tensor) {
+  const slack = make(1, 1);
+  const least = make(1);
+  kernels.write(slack, Float32Array.of(1 + (width + 64) * 2 ** -24));
+  kernels.write(least, Float32Array.of(Math.sqrt(width) * 2 ** -62)); // squares below 2^-126 may have vanished
+  return { slack, least };
+}
+
+/** out[r, :] −= x[r, :], as an accumulation of row r alone, times −1. */
+function subtraction(kernels: Kernels, scratch: Tensor[]) {
+  const set: ActiveSet = {
+    units: blockRows,
+    indices: kernels.allocate("i32", [blockRows, blockRows]),
+    counts: kernels.allocate("i32", [1, blockRows]),
+    slot: 0,
+  };
+  const minusOne = kernels.allocate("f32", [blockRows, blockRows]);
+  scratch.push(set.indices, set.counts, minusOne);
+  const own = new Int32Array(blockRows ** 2);
+  for (let r = 0; r < blockRows; r++) own[r * blockRows] = r;
+  kernels.write(set.indices, own);
+  kernels.write(set.counts, new Int32Array(blockRows).fill(1));
+  kernels.write(minusOne, new Float32Array(blockRows ** 2).fill(-1));
+  return (out: Tensor, x: Tensor, rows: number): void =>
+    kernels.accumulate(out, minusOne, x, null, set, 1, rows);
 }
 
 /** The words that screening leaves, and room for the approximate logits. */

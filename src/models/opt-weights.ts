@@ -43,7 +43,7 @@ function findPrefix(weights: Weights): string {
 }
 
 /** Every tensor that the config calls for. */
-function optTensors(config: OptConfig, prefix: string): CheckpointTensor[] {
+export function optTensors(config: OptConfig, prefix: string): CheckpointTensor[] {
   const { hidden_size: d, ffn_dim: n, word_embed_proj_dim: e, vocab_size: vocab } = config;
   const list: CheckpointTensor[] = [];
   const add = (role: Role, name: string, ...shape: number[]) => list.push({ name, role, shape });
@@ -147,19 +147,31 @@ export function openOptTensors(
  * Reads all weights, one tensor after the other.
  * @throws WeightsError naming every missing or misshapen tensor, before anything is allocated; the signal's reason
  */
-export async function loadOptWeights(
+export const loadOptWeights = (
   kernels: Kernels,
   weights: Weights,
   config: OptConfig,
   options: ReadOptions = {},
+): Promise<OptWeights> =>
+  gatherOptWeights(
+    config,
+    findPrefix(weights),
+    openOptTensors(kernels, weights, config, options),
+    options.onTensor,
+  );
+
+/** Reads all tensors, wherever they come from, and puts them where they belong. */
+export async function gatherOptWeights(
+  config: OptConfig,
+  prefix: string,
+  { tensors, read }: CheckpointTensors,
+  onTensor: (done: number, total: number) => void = () => {},
 ): Promise<OptWeights> {
-  const { tensors, read } = openOptTensors(kernels, weights, config, options);
   const made = new Map<string, Tensor>();
   for (const tensor of tensors) {
     made.set(tensor.name, await read(tensor));
-    options.onTensor?.(made.size, tensors.length);
+    onTensor(made.size, tensors.length);
   }
-  const prefix = findPrefix(weights);
   const get = (name: string): Tensor => made.get(name)!;
   const optional = (name: string): Tensor | null => made.get(name) ?? null;
   const linear = (name: string): Linear => ({

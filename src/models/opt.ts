@@ -11,6 +11,7 @@ import {
   makeScreen,
   mostNeeded,
   type Screen,
+  screenBytes,
   screenedLogits,
 } from "../layers/output-layer.ts";
 import type { Selector } from "../sparsity/selector.ts";
@@ -35,10 +36,12 @@ class OptModel implements Model {
   readonly dtype: WeightDtype;
   readonly #config: OptConfig;
   readonly #weights: OptWeights;
-  readonly #screen: Screen | null;
+  readonly #isScreened: boolean;
+  /** Made by the first forward that has use for it: it reads the whole output layer, which loading need not wait for. */
+  #screen: Screen | null = null;
 
-  constructor(kernels: Kernels, config: OptConfig, weights: OptWeights, screen: Screen | null) {
-    this.#screen = screen;
+  constructor(kernels: Kernels, config: OptConfig, weights: OptWeights) {
+    this.#isScreened = isWorthScreening(weights.output);
     this.kernels = kernels;
     this.#config = config;
     this.#weights = weights;
@@ -75,7 +78,7 @@ class OptModel implements Model {
     return {
       always: this.bytes - tables - outputs + rows - selectable,
       perWord: rowBytes(output),
-      screen: this.#screen ? byteLength(this.#screen.approximate) + byteLength(this.#screen.norms) : 0,
+      screen: this.#isScreened ? screenBytes(output) : 0,
       ...{ perHead, perRecovered, perNeuron, perActive },
     };
   }
@@ -93,7 +96,7 @@ class OptModel implements Model {
     if (!Number.isInteger(maxRows) || maxRows < 1)
       throw new RangeError(`maxRows ${maxRows} is not at least 1`);
     const { cacheDtype = isQuantized(this.dtype) ? "f16" : "f32" } = options;
-    const all = { ...options, cacheDtype, isScreened: this.#screen !== null };
+    const all = { ...options, cacheDtype, isScreened: this.#isScreened };
     return new OptState(this.kernels, this.#config, this.shape, all);
   }
 
@@ -185,18 +188,16 @@ class OptModel implements Model {
     if (!isScreened) kernels.product(state.logits, 0, x, output, null, "none", null, 1, count);
     else {
       const buffers = { candidates: sets.candidates, approximate };
-      screenedLogits(kernels, state.logits, x, output, this.#screen!, buffers, neededLogits, count);
+      this.#screen ??= makeScreen(kernels, output);
+      screenedLogits(kernels, state.logits, x, output, this.#screen, buffers, neededLogits, count);
     }
     kernels.mark("output");
   }
 }
 
 /** A model of weights that are in memory already; they become its own. */
-export async function createOpt(kernels: Kernels, config: OptConfig, weights: OptWeights): Promise<Model> {
-  const { output } = weights;
-  const screen = isWorthScreening(output) ? await makeScreen(kernels, output) : null;
-  return new OptModel(kernels, config, weights, screen);
-}
+export const createOpt = (kernels: Kernels, config: OptConfig, weights: OptWeights): Model =>
+  new OptModel(kernels, config, weights);
 
 /** Checks the config, then the checkpoint against it, then reads the weights. */
 export async function loadOpt(

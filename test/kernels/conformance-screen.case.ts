@@ -34,7 +34,7 @@ export function screening(subject: Subject): void {
       );
       const [full, out] = [kernels.allocate("f32", [rows, words]), kernels.allocate("f32", [rows, words])];
       const scores = kernels.allocate("f32", [rows, words]);
-      const screen = await makeScreen(kernels, weight);
+      const screen = makeScreen(kernels, weight);
       const candidates = lab.set(words, rows, "full")!;
       kernels.product(full, 0, x, weight, null, "none", null, 1, rows);
       const buffers = { candidates, approximate: scores };

@@ -1,6 +1,6 @@
 /**
  * Products of 16 rows and more with bf16, int8 and int4 weights, which a matrix unit may do on operands rounded to
- * bfloat16, against formulas in float64, on the instruction sets that have such a unit.
+ * bfloat16, or vectors on widened weights, against formulas in float64, on every instruction set.
  */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
@@ -160,9 +160,52 @@ function suite(instructionSet: ReturnType<typeof nativeInstructionSets>[number])
   }
 }
 
+/** Large enough for weights to be widened once for all rows; strands, tails and pieces of sets are in it. */
+function exactness(instructionSet: ReturnType<typeof nativeInstructionSets>[number]): void {
+  for (const [type, rows] of [
+    ["f32", 26],
+    ["f16", 26],
+    ["bf16", 13],
+  ] as const)
+    for (const fill of ["none", "shared"])
+      it(`${type}, ${fill === "none" ? "all units" : "a shared set"}: rows together get the bits that each has alone`, () => {
+        const run = (threads: number, together: number): [number[], number[]] => {
+          const lab = new Bench(instructionSet, threads, 9);
+          const [n, k] = [540, 541];
+          const [weight, back] = [lab.floats(n, k, (v) => v, type), lab.floats(n, k, (v) => v, type)];
+          const [x, bias] = [lab.floats(rows, k, (v) => v), lab.floats(1, n)];
+          const set = lab.set(n / 3, rows, fill);
+          const some = lab.zeros(together, k);
+          const results: [number[], number[]] = [[], []];
+          for (let r = 0; r < rows; r += together) {
+            const [part, sums] = [lab.zeros(together, n), lab.zeros(together, k)];
+            const count = Math.min(together, rows - r);
+            const values = x.tensor.view as Float32Array;
+            (some.tensor.view as Float32Array).set(values.subarray(r * k, (r + count) * k));
+            lab.product(part, some, weight, bias, true, set, 3, count);
+            lab.accumulate(sums, part, back, null, set, 3, count);
+            results[0].push(...lab.read(part).slice(0, count * n));
+            results[1].push(...lab.read(sums).slice(0, count * k));
+          }
+          lab.dispose();
+          return results;
+        };
+        const alone = run(1, 1);
+        for (const [threads, together] of [
+          [1, rows],
+          [2, rows],
+          [3, 7],
+        ] as const) {
+          const [product, accumulation] = run(threads, together);
+          expectSame(product, alone[0]);
+          expectSame(accumulation, alone[1]);
+        }
+      });
+}
+
 function available() {
   try {
-    return nativeInstructionSets().filter((set) => set === "amx" || set === "avx512vnni");
+    return nativeInstructionSets();
   } catch (error) {
     if (error instanceof NativeUnavailableError) return error.message;
     throw error;
@@ -174,4 +217,7 @@ const sets = found.length === 0 ? "no instruction set here has a matrix unit" : 
 if (typeof sets === "string") describe.skip(`many-row products: ${sets}`, () => it("is skipped", () => {}));
 else
   for (const instructionSet of sets)
-    describe(`many-row products: ${instructionSet}`, () => suite(instructionSet));
+    describe(`many-row products: ${instructionSet}`, () => {
+      suite(instructionSet);
+      exactness(instructionSet);
+    });

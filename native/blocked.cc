@@ -1,0 +1,104 @@
+#include "blocked.h"
+
+#include <algorithm>
+#include <new>
+
+#include "layout.h"
+#include "work.h"
+
+namespace dejavu {
+namespace {
+
+constexpr std::align_val_t line{64};
+
+/** From so many rows on, of weights so large: below, packing costs more than it saves. */
+constexpr int64_t fewestRows = 4, leastWeights = 1 << 16;
+/** Quantized weights keep the bits of a row alone below this (contract.ts). */
+constexpr int64_t fewestQuantized = 16;
+
+bool suits(const BlockedOp& op, const Units& set, int64_t rows, int64_t columns, Dtype dtype) {
+  if (!op.multiply[weightIndex(dtype)] || (set.indices && !set.shared)) return false;
+  if (rows < (isQuantized(dtype) ? fewestQuantized : fewestRows)) return false;
+  return selectedOf(set) * columns >= leastWeights;
+}
+
+/** Floats from a panel of x to the next: panels that are far apart must not meet in the same lines of a cache. */
+int64_t strideOf(int64_t floats) {
+  constexpr int64_t way = 1 << 14, apart = 1536 + 16;
+  return floats < way / 2 ? floats : floats + (apart - floats % way + way) % way;
+}
+
+}  // namespace
+
+BlockedPlanner::~BlockedPlanner() { ::operator delete(packed_, line); }
+
+bool BlockedPlanner::product(Pool& pool, const Blocked* blocked, const ProductJob& job, Dtype dtype) {
+  if (!blocked || !suits(blocked->product, job.set, job.rows, job.k, dtype)) return false;
+  BlockedJob plan{};
+  plan.out = job.out;
+  plan.x = job.x;
+  plan.weight = job.weight;
+  plan.bias = job.bias;
+  plan.index = rows_.of(job.set);
+  plan.rows = job.rows;
+  plan.outColumns = job.n;
+  plan.xColumns = plan.weightColumns = plan.depth = job.k;
+  plan.width = selectedOf(job.set);
+  plan.relu = job.relu;
+  run(pool, plan, blocked->product, weightIndex(dtype));
+  return true;
+}
+
+bool BlockedPlanner::accumulate(Pool& pool, const Blocked* blocked, const AccumulateJob& job, Dtype dtype) {
+  if (!blocked || !suits(blocked->accumulate, job.set, job.rows, job.d, dtype)) return false;
+  BlockedJob plan{};
+  plan.out = job.out;
+  plan.x = job.a;
+  plan.weight = job.weight;
+  plan.bias = job.bias;
+  plan.index = rows_.of(job.set);
+  plan.rows = job.rows;
+  plan.xColumns = job.n;
+  plan.outColumns = plan.weightColumns = plan.width = job.d;
+  plan.depth = selectedOf(job.set);
+  plan.strands = strandsOf(job.set);
+  plan.strand[plan.strands] = plan.depth;
+  for (int64_t s = 1; s < plan.strands; s++) {
+    int64_t first = firstUnit(job.set, s);
+    const int32_t* units = job.set.indices;
+    int64_t place = units ? std::lower_bound(units, units + job.set.counts[0], first) - units : first;
+    plan.strand[s] = place * job.set.perUnit;
+  }
+  run(pool, plan, blocked->accumulate, weightIndex(dtype));
+  return true;
+}
+
+/** At most mostRows rows at a time, in parts alike: all threads pack, then all multiply. */
+void BlockedPlanner::run(Pool& pool, BlockedJob& job, const BlockedOp& op, int type) {
+  int64_t rows = job.rows, most = multiple(quotient(rows, quotient(rows, op.mostRows)), op.panelRows);
+  constexpr int64_t chunksPerThread = 4;
+  int64_t share = pool.threads() == 1 ? job.width : quotient(job.width, pool.threads() * chunksPerThread);
+  job.chunkWidth = std::min(multiple(share, op.widthStep), op.width);
+  job.packedStride = strideOf(multiple(job.depth, 16) * op.panelRows);
+  pool.reserve(static_cast<size_t>(op.perChunk + job.chunkWidth * (op.perOutput + most * op.perSum)));
+  reservePacked(most / op.panelRows * job.packedStride);
+  job.packed = packed_;
+  for (int64_t done = 0; done < rows; done += job.rows) {
+    job.rows = std::min(rows - done, most);
+    pool.run(op.pack[type], &job, quotient(job.rows, op.panelRows));
+    pool.run(op.multiply[type], &job, quotient(job.width, job.chunkWidth));
+    job.x += job.rows * job.xColumns;
+    job.out += job.rows * job.outColumns;
+  }
+}
+
+void BlockedPlanner::reservePacked(int64_t floats) {
+  if (floats <= packedFloats_) return;
+  ::operator delete(packed_, line);
+  packed_ = nullptr;
+  packedFloats_ = 0;
+  packed_ = static_cast<float*>(::operator new(static_cast<size_t>(floats) * sizeof(float), line));
+  packedFloats_ = floats;
+}
+
+}  // namespace dejavu
