@@ -75,7 +75,6 @@ struct V {
 
   using I = __m256i;
   static constexpr int offset = 0;
-  static constexpr bool quads = false;
   static I bytes(const void* p) { return _mm256_loadu_si256((const __m256i*)p); }
   static I bytesTail(const void* p, int) { return bytes(p); }  // a group is never cut
   static void store(int32_t* p, I v) { _mm256_storeu_si256((__m256i*)p, v); }
@@ -94,6 +93,76 @@ struct V {
   static F spread(F f) {
     return _mm256_permutevar8x32_ps(f, _mm256_set1_epi32(2 * step + which));
   }
+
+  // Int4 rows in fours and eights: two rows share each 16-bit lane.
+
+  static constexpr bool quads = true;
+  /** Factors of W rows for 8 blocks: two bytes for each pair of rows, twice, and what sums start from, twice. */
+  template <int W>
+  struct Factors {
+    alignas(32) int32_t pairs[W / 2][8];
+    alignas(32) int32_t start[8];
+    alignas(32) float scale[8];
+  };
+  /** The scale is NaN where a factor is not finite. */
+  template <int W>
+  static inline __attribute__((always_inline)) Factors<W> roundTogether(const F* factor) {
+    const I magnitude = _mm256_set1_epi32(0x7fffffff), byte = _mm256_set1_epi32(255);
+    I most = none();
+    for (int r = 0; r < W; r++) most = _mm256_max_epu32(most, _mm256_and_si256((I)factor[r], magnitude));
+    // Where the inverse would be infinite, what is lost is nothing beside any number of use.
+    I some = _mm256_cmpgt_epi32(most, _mm256_set1_epi32(0x03000000));
+    I infinite = _mm256_cmpgt_epi32(most, _mm256_set1_epi32(0x7f7fffff));
+    I finite = _mm256_andnot_si256(infinite, some);
+    F inverse = _mm256_and_ps((F)finite, _mm256_div_ps(broadcast(127), (F)most));
+    F scale = _mm256_and_ps((F)some, mul((F)most, broadcast(1.0f / 127)));
+    Factors<W> result;
+    store(result.scale, _mm256_blendv_ps(scale, broadcast(__builtin_nanf("")), (F)infinite));
+    I sum = none();
+    for (int q = 0; q < W / 2; q++) {
+      I a = _mm256_and_si256(finite, _mm256_cvtps_epi32(mul(factor[2 * q], inverse)));
+      I b = _mm256_and_si256(finite, _mm256_cvtps_epi32(mul(factor[2 * q + 1], inverse)));
+      sum = _mm256_add_epi32(sum, _mm256_add_epi32(a, b));
+      store(result.pairs[q], twice(_mm256_or_si256(_mm256_and_si256(a, byte), _mm256_slli_epi32(_mm256_and_si256(b, byte), 8))));
+    }
+    store(result.start, twice(_mm256_sub_epi32(none(), _mm256_slli_epi32(sum, 3))));
+    return result;
+  }
+  /**
+   * total += the factors times step `s` of the rows, of which `codes(r)` gives row r. Sums fit in 16 bits: eight codes of
+   * -8 … 7 times bytes. What goes beyond on the way wraps around and comes back.
+   */
+  template <int s, int W, class Codes>
+  static inline __attribute__((always_inline)) void addTogether(float* total, const Factors<W>& factors, Codes codes) {
+    I sum[2][2];  // of the low and the high halves of the bytes
+    for (int h = 0; h < 2; h++) sum[h][0] = sum[h][1] = _mm256_set1_epi32(factors.start[2 * s + h]);
+#pragma GCC unroll 4
+    for (int q = 0; q < W / 2; q++) {
+      I a = codes(2 * q), b = codes(2 * q + 1);
+      I both[2] = {_mm256_unpacklo_epi8(a, b), _mm256_unpackhi_epi8(a, b)};
+      I factor[2] = {_mm256_set1_epi32(factors.pairs[q][2 * s]), _mm256_set1_epi32(factors.pairs[q][2 * s + 1])};
+      for (int u = 0; u < 2; u++) {
+        sum[0][u] = _mm256_add_epi16(sum[0][u], _mm256_maddubs_epi16(low(both[u]), factor[0]));
+        sum[1][u] = _mm256_add_epi16(sum[1][u], _mm256_maddubs_epi16(high(both[u]), factor[1]));
+      }
+    }
+    const I even = _mm256_set1_epi32(1), odd = _mm256_set1_epi32(1 << 16);
+    for (int h = 0; h < 2; h++) {
+      F scale = _mm256_broadcast_ss(factors.scale + 2 * s + h);
+      for (int u = 0; u < 2; u++, total += 16) {
+        store(total, fma(floats(_mm256_madd_epi16(sum[h][u], even)), scale, load(total)));
+        store(total + 8, fma(floats(_mm256_madd_epi16(sum[h][u], odd)), scale, load(total + 8)));
+      }
+    }
+  }
+  /** Sums of 64 columns, from the order in which `addTogether` leaves them into that of the columns. */
+  static void orderWoven(const float* sums, float* out) {
+    for (int part = 0; part < 4; part++)  // low and high halves, lower and upper bytes of each 128 bits
+      for (int odd = 0; odd < 2; odd++)
+        for (int i = 0; i < 8; i++)
+          out[part / 2 * 32 + i / 4 * 16 + part % 2 * 8 + i % 4 * 2 + odd] = sums[part * 16 + odd * 8 + i];
+  }
+
   static F load(const int8_t* p) { return floats(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)p))); }
   static F loadTail(const int8_t* p, int n) {
     alignas(8) int8_t padded[8] = {};
@@ -108,6 +177,10 @@ struct V {
   }
 
  private:
+  /** The lower 16 bits in both halves of each lane. */
+  static I twice(I v) {
+    return _mm256_or_si256(_mm256_and_si256(v, _mm256_set1_epi32(0xffff)), _mm256_slli_epi32(v, 16));
+  }
   static __m256i first(int n) { return _mm256_loadu_si256((const __m256i*)(lanesOn + 8 - n)); }
   static F widen(__m128i v) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(v), 16)); }
   static __m128i tail16(const void* p, int n) {

@@ -22,9 +22,16 @@ struct V : Vector16 {
   // Int4 rows in fours: the bytes of a lane belong to one row each.
 
   static constexpr bool quads = true;
-  /** Factors of W rows for 16 blocks: for each block a scale, NaN where a factor is not finite, and bytes for the rows. */
-  template <class Factors, int W>
-  static Factors roundTogether(const F* factor) {
+  /** Factors of W rows for 16 blocks: bytes of four rows each, what sums start from (-8 times all of them), their scale. */
+  template <int W>
+  struct Factors {
+    I bytes[W / 4];
+    I start;
+    F scale;
+  };
+  /** The scale is NaN where a factor is not finite. */
+  template <int W>
+  static Factors<W> roundTogether(const F* factor) {
     const I magnitude = _mm512_set1_epi32(0x7fffffff);
     I most = _mm512_setzero_si512();
     for (int r = 0; r < W; r++) most = _mm512_max_epu32(most, _mm512_and_si512((I)factor[r], magnitude));
@@ -32,7 +39,7 @@ struct V : Vector16 {
     __mmask16 some = _mm512_cmp_epu32_mask(most, _mm512_set1_epi32(0x03000000), _MM_CMPINT_NLE);
     __mmask16 infinite = _mm512_cmp_epu32_mask(most, _mm512_set1_epi32(0x7f800000), _MM_CMPINT_NLT);
     F inverse = _mm512_maskz_div_ps(some & ~infinite, broadcast(127), (F)most);
-    Factors result;
+    Factors<W> result;
     result.scale = _mm512_maskz_mul_ps(some, (F)most, broadcast(1.0f / 127));
     result.scale = _mm512_mask_mov_ps(result.scale, infinite, broadcast(__builtin_nanf("")));
     I sum = _mm512_setzero_si512(), byte = _mm512_set1_epi32(255);
@@ -51,6 +58,29 @@ struct V : Vector16 {
   template <int step, int which>
   static I spread(I blocks) {
     return (I)spread<step, which>((F)blocks);
+  }
+  /** total += the factors times step `s` of the rows, of which `codes(r)` gives row r. */
+  template <int s, int W, class Codes>
+  static inline __attribute__((always_inline)) void addTogether(float* total, const Factors<W>& factors, Codes codes) {
+    I quads[W / 4][4];
+    for (int q = 0; q < W / 4; q++) {
+      I row[4] = {codes(4 * q), codes(4 * q + 1), codes(4 * q + 2), codes(4 * q + 3)};
+      weave(row, quads[q]);
+    }
+    addHalf<s, 0, W>(total, factors, quads);
+    addHalf<s, 1, W>(total + 64, factors, quads);
+  }
+  template <int s, int half, int W>
+  static inline __attribute__((always_inline)) void addHalf(float* total, const Factors<W>& factors, const I (*quads)[4]) {
+    I start = spread<s, half>(factors.start);
+    F scale = spread<s, half>(factors.scale);
+    I factor[W / 4];
+    for (int q = 0; q < W / 4; q++) factor[q] = spread<s, half>(factors.bytes[q]);
+    for (int v = 0; v < 4; v++) {
+      I sum = start;
+      for (int q = 0; q < W / 4; q++) sum = dot(sum, half == 0 ? low(quads[q][v]) : high(quads[q][v]), factor[q]);
+      store(total + v * 16, fma(floats(sum), scale, load(total + v * 16)));
+    }
   }
   /** 64 bytes of four rows: out[v] has, in lane 4 L + k, byte 16 L + 4 v + k of each row. */
   static void weave(const I* row, I* out) {

@@ -56,74 +56,43 @@ struct Adder4 {
 };
 
 /**
- * Rows in fours or eights: their factors for a block of columns are rounded to bytes with one scale for all, and one
- * instruction adds the products of four rows' codes as integers.
+ * Rows in fours or eights: their factors for a block of columns are rounded to bytes with one scale for all, and products
+ * of several rows' codes are added as integers. How is the instruction set's affair (`roundTogether`, `addTogether`).
  */
 template <class U>
 struct Adder4<U, true> {
   static constexpr int wide = 8, single = 4;
-  static constexpr int stepBytes = 64, stepColumns = 128, stepBlocks = stepColumns / blockColumns;
+  static constexpr int stepBytes = 4 * lanes, stepColumns = 2 * stepBytes;
   static constexpr int partColumns = lanes * blockColumns;  // a scale in every lane
 
-  /** Factors of 16 blocks: bytes of four rows each, what sums start from (-8 times all of them), and their scale. */
+  /** The factors of rows for as many blocks as there are lanes. */
   template <int W>
-  struct Factors {
-    I bytes[W / 4];
-    I start;
-    F scale;
-  };
-
-  template <int W>
-  static inline __attribute__((always_inline)) Factors<W> factorsOf(const Rows4<W>& rows, const float* a, int64_t c, int64_t blocks) {
+  static inline __attribute__((always_inline)) auto factorsOf(const Rows4<W>& rows, const float* a, int64_t c, int64_t blocks) {
     F factor[W];
     UNROLL for (int r = 0; r < W; r++) {
       const Half* from = rows.scales[r] + c / blockColumns;
       F scale = blocks >= lanes ? V::load(from) : V::loadTail(from, (int)blocks);
       factor[r] = V::mul(scale, V::broadcast(a[r]));
     }
-    return U::template roundTogether<Factors<W>, W>(factor);
-  }
-
-  /** The last part of a row may be shorter than a vector. */
-  static inline I codes(const uint8_t* p, int64_t left) {
-    return left >= stepBytes ? U::bytes(p) : U::bytesTail(p, (int)left);
+    return U::template roundTogether<W>(factor);
   }
 
   template <int W, class Fetch>
   static inline __attribute__((always_inline)) void part(float* total, const Rows4<W>& rows, const float* a, int64_t c,
                                                          int64_t columns, Fetch& fetch) {
     int64_t bytes = (columns - c + groupColumns - 1) / groupColumns * (groupColumns / 2);
-    Factors<W> factors = factorsOf<W>(rows, a, c, bytes / (blockColumns / 2));
+    const auto factors = factorsOf<W>(rows, a, c, bytes / (blockColumns / 2));
     auto step = [&](auto number) __attribute__((always_inline)) {
       constexpr int s = decltype(number)::value;
       int64_t left = bytes - s * stepBytes, at = c / 2 + s * stepBytes;
       if (left <= 0) return;
-      float* t = total + c + s * stepColumns;
-      I quads[W / 4][4];
-      UNROLL for (int q = 0; q < W / 4; q++) {
-        I row[4];
-        UNROLL for (int r = 0; r < 4; r++) {
-          fetch.line(4 * q + r, at);
-          row[r] = codes(rows.codes[4 * q + r] + at, left);
-        }
-        U::weave(row, quads[q]);
-      }
-      auto half = [&](auto which) __attribute__((always_inline)) {
-        constexpr int h = decltype(which)::value;
-        I start = U::template spread<s, h>(factors.start);
-        F scale = U::template spread<s, h>(factors.scale);
-        I factor[W / 4];
-        UNROLL for (int q = 0; q < W / 4; q++) factor[q] = U::template spread<s, h>(factors.bytes[q]);
-        UNROLL for (int v = 0; v < 4; v++) {
-          I sum = start;
-          UNROLL for (int q = 0; q < W / 4; q++)
-            sum = U::dot(sum, h == 0 ? U::low(quads[q][v]) : U::high(quads[q][v]), factor[q]);
-          float* to = t + (h * 4 + v) * lanes;
-          V::store(to, V::fma(U::floats(sum), scale, V::load(to)));
-        }
+      // The last step of a row may be shorter than a vector.
+      auto codes = [&](int r) __attribute__((always_inline)) {
+        if (s * stepBytes % 64 == 0) fetch.line(r, at);
+        const uint8_t* p = rows.codes[r] + at;
+        return left >= stepBytes ? U::bytes(p) : U::bytesTail(p, (int)left);
       };
-      half(Number<0>{});
-      half(Number<1>{});
+      U::template addTogether<s, W>(total + c + s * stepColumns, factors, codes);
     };
     step(Number<0>{});
     step(Number<1>{});

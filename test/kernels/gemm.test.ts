@@ -7,7 +7,7 @@ import { describe, expect, it } from "vitest";
 import { NativeUnavailableError, nativeInstructionSets } from "../../src/kernels/native/native.ts";
 import type { WeightDtype } from "../../src/tensor/dtype.ts";
 import { expectSame } from "../helpers/same.ts";
-import { Bench, type Matrix, type Units } from "./quantized-lab.ts";
+import { Bench, factorRounding, type Matrix, type Units } from "./quantized-lab.ts";
 
 type Type = Exclude<WeightDtype, "f32" | "f16">;
 const types: readonly Type[] = ["bf16", "int8", "int4"];
@@ -93,7 +93,11 @@ function suite(instructionSet: ReturnType<typeof nativeInstructionSets>[number])
           row.map((before, c) => {
             if (r === rows) return before;
             const terms = [...taken].map((i) => a.values[r]![i]! * weight.values[i]![c]!);
-            bound[r]![c] = tolerance * sumOfSizes(terms) + 1e-6;
+            const rounding =
+              type === "int4"
+                ? factorRounding([...taken], a.values[r]!, weight.values, weight.scales!, c)
+                : 0;
+            bound[r]![c] = tolerance * sumOfSizes(terms) + 1e-6 + rounding;
             return before + (bias ? bias.values[0]![c]! : 0) + sum(terms);
           }),
         );

@@ -31,6 +31,27 @@ interface Held {
   scales?: Matrix;
 }
 
+/**
+ * What a sum over `rows` of a · weight may lose in column `c` where the factors (a times scale) of up to eight rows together
+ * are rounded to bytes: of each factor half a 127th of the largest.
+ */
+export function factorRounding(
+  rows: readonly number[],
+  a: readonly number[],
+  weight: Matrix,
+  scales: Matrix,
+  c: number,
+): number {
+  const factor = (i: number) => Math.abs(a[i]! * scales[i]![Math.floor(c / 32)]!);
+  const code = (i: number) => (factor(i) === 0 ? 8 : Math.abs((a[i]! * weight[i]![c]!) / factor(i)));
+  let total = 0;
+  for (const [at, i] of rows.entries()) {
+    const group = rows.slice(Math.floor(at / 8) * 8, Math.floor(at / 8) * 8 + 8);
+    total += (0.5001 / 127) * Math.max(...group.map(factor)) * code(i);
+  }
+  return total;
+}
+
 const upTo = (n: number): number[] => [...Array(n).keys()];
 
 export class Bench {

@@ -5,7 +5,7 @@ import { loadAddon } from "../../src/kernels/native/binding.ts";
 import { NativeUnavailableError, nativeInstructionSets } from "../../src/kernels/native/native.ts";
 import type { QuantizedDtype } from "../../src/tensor/dtype.ts";
 import { expectSame } from "../helpers/same.ts";
-import { Bench, type Matrix, type Units } from "./quantized-lab.ts";
+import { Bench, factorRounding, type Matrix, type Units } from "./quantized-lab.ts";
 
 const formats: readonly QuantizedDtype[] = ["int8", "int4"];
 const size = fc.constantFrom(1, 3, 31, 33, 63, 64, 65, 100, 127, 129, 193, 520);
@@ -93,15 +93,8 @@ function accumulateOf(
       const rows = chosen(units, r, weight.length, perUnit);
       const terms = rows.map((i) => a[r]![i]! * weight[i]![c]!);
       const size = sum(terms.map(Math.abs));
-      // Factors of up to eight rows together may be rounded to bytes, that is by half a 127th of the largest.
-      const factor = (i: number) => Math.abs(a[r]![i]! * scales![i]![Math.floor(c / 32)]!);
-      const code = (i: number) => (factor(i) === 0 ? 8 : Math.abs((a[r]![i]! * weight[i]![c]!) / factor(i)));
-      const rounding = rows.map((i, at) => {
-        if (scales === undefined) return 0;
-        const group = rows.slice(Math.floor(at / 8) * 8, Math.floor(at / 8) * 8 + 8);
-        return (0.5001 / 127) * Math.max(...group.map(factor)) * code(i);
-      });
-      bound[r]![c] = sum(rounding) + 3e-6 * (1 + Math.abs(before) + size);
+      const rounding = scales === undefined ? 0 : factorRounding(rows, a[r]!, weight, scales, c);
+      bound[r]![c] = rounding + 3e-6 * (1 + Math.abs(before) + size);
       return before + (bias ? bias[c]! : 0) + sum(terms);
     }),
   );
