@@ -12,20 +12,17 @@ namespace {
 constexpr std::align_val_t line{64};
 
 /** From so many rows on, of weights so large: below, packing costs more than it saves. */
-constexpr int64_t fewestRows = 4, leastWeights = 1 << 16;
+constexpr int64_t fewestRows = 3, leastWeights = 1 << 16;
 /** Quantized weights keep the bits of a row alone below this (contract.ts). */
 constexpr int64_t fewestQuantized = 16;
 
-bool suits(const BlockedOp& op, const Units& set, int64_t rows, int64_t columns, Dtype dtype) {
-  if (!op.multiply[weightIndex(dtype)] || (set.indices && !set.shared)) return false;
-  if (rows < (isQuantized(dtype) ? fewestQuantized : fewestRows)) return false;
-  return selectedOf(set) * columns >= leastWeights;
-}
-
-/** Floats from a panel of x to the next: panels that are far apart must not meet in the same lines of a cache. */
-int64_t strideOf(int64_t floats) {
-  constexpr int64_t way = 1 << 14, apart = 1536 + 16;
-  return floats < way / 2 ? floats : floats + (apart - floats % way + way) % way;
+/** The op for so many rows, or null: rows one by one, or tiles, do better. */
+const BlockedOp* choose(const BlockedOp& many, const BlockedOp& few, const Units& set, int64_t rows, int64_t columns,
+                        Dtype dtype) {
+  if ((set.indices && !set.shared) || selectedOf(set) * columns < leastWeights) return nullptr;
+  if (rows < (isQuantized(dtype) ? fewestQuantized : fewestRows)) return nullptr;
+  const BlockedOp& op = rows <= fewRows ? few : many;
+  return op.multiply[weightIndex(dtype)] ? &op : nullptr;
 }
 
 }  // namespace
@@ -33,7 +30,9 @@ int64_t strideOf(int64_t floats) {
 BlockedPlanner::~BlockedPlanner() { ::operator delete(packed_, line); }
 
 bool BlockedPlanner::product(Pool& pool, const Blocked* blocked, const ProductJob& job, Dtype dtype) {
-  if (!blocked || !suits(blocked->product, job.set, job.rows, job.k, dtype)) return false;
+  const BlockedOp* op =
+      blocked ? choose(blocked->product, blocked->fewProduct, job.set, job.rows, job.k, dtype) : nullptr;
+  if (!op) return false;
   BlockedJob plan{};
   plan.out = job.out;
   plan.x = job.x;
@@ -45,12 +44,14 @@ bool BlockedPlanner::product(Pool& pool, const Blocked* blocked, const ProductJo
   plan.xColumns = plan.weightColumns = plan.depth = job.k;
   plan.width = selectedOf(job.set);
   plan.relu = job.relu;
-  run(pool, plan, blocked->product, weightIndex(dtype));
+  run(pool, plan, *op, weightIndex(dtype));
   return true;
 }
 
 bool BlockedPlanner::accumulate(Pool& pool, const Blocked* blocked, const AccumulateJob& job, Dtype dtype) {
-  if (!blocked || !suits(blocked->accumulate, job.set, job.rows, job.d, dtype)) return false;
+  const BlockedOp* op =
+      blocked ? choose(blocked->accumulate, blocked->fewAccumulate, job.set, job.rows, job.d, dtype) : nullptr;
+  if (!op) return false;
   BlockedJob plan{};
   plan.out = job.out;
   plan.x = job.a;
@@ -69,7 +70,7 @@ bool BlockedPlanner::accumulate(Pool& pool, const Blocked* blocked, const Accumu
     int64_t place = units ? std::lower_bound(units, units + job.set.counts[0], first) - units : first;
     plan.strand[s] = place * job.set.perUnit;
   }
-  run(pool, plan, blocked->accumulate, weightIndex(dtype));
+  run(pool, plan, *op, weightIndex(dtype));
   return true;
 }
 
@@ -79,9 +80,10 @@ void BlockedPlanner::run(Pool& pool, BlockedJob& job, const BlockedOp& op, int t
   constexpr int64_t chunksPerThread = 4;
   int64_t share = pool.threads() == 1 ? job.width : quotient(job.width, pool.threads() * chunksPerThread);
   job.chunkWidth = std::min(multiple(share, op.widthStep), op.width);
-  job.packedStride = strideOf(multiple(job.depth, 16) * op.panelRows);
-  pool.reserve(static_cast<size_t>(op.perChunk + job.chunkWidth * (op.perOutput + most * op.perSum)));
-  reservePacked(most / op.panelRows * job.packedStride);
+  // Panels of columns may reach beyond the chunk.
+  int64_t width = job.chunkWidth + 128;
+  pool.reserve(static_cast<size_t>(op.perChunk + width * (op.perOutput + most * op.perSum)));
+  reservePacked(most * multiple(job.depth, 16));
   job.packed = packed_;
   for (int64_t done = 0; done < rows; done += job.rows) {
     job.rows = std::min(rows - done, most);

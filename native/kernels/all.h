@@ -2,7 +2,7 @@
 #pragma once
 #include "accumulate-int4.h"
 #include "attention.h"
-#include "blocked-accumulate.h"
+#include "blocked-table.h"
 #include "convert.h"
 #include "product-quantized.h"
 #include "recover.h"

@@ -9,114 +9,178 @@
 namespace dejavu::DEJAVU_ISA {
 namespace {
 
-constexpr int64_t panelColumns = addedC * lanes, addedSums = addedX * panelColumns;
+/** Rows of x by vectors of columns, all of whose chains stay in registers, and the weight rows of a block. */
+template <int rows, int vectors, int64_t weightRows>
+struct AddedTile {
+  static constexpr int x = rows, c = vectors;
+  static constexpr int64_t depth = weightRows, columns = vectors * lanes, sums = rows * columns;
+
+  static int64_t paddedRows(const BlockedJob& job) { return (job.rows + x - 1) / x * x; }
+};
+using ManyTile = AddedTile<6, lanes == 16 ? 4 : 2, 256>;
+using FewTile = AddedTile<4, lanes == 16 ? 6 : 3, 64>;
+
+/** Goes through the blocks of all strands: `each(strand, from, to)`. */
+template <class Tile, class Each>
+inline void overBlocks(const BlockedJob& job, Each each) {
+  for (int64_t s = 0; s < job.strands; s++)
+    for (int64_t i = job.strand[s]; i < job.strand[s + 1]; i += Tile::depth)
+      each(s, i, smaller(i + Tile::depth, job.strand[s + 1]));
+}
 
 /** The factors of a panel of rows of x: step by step, one of each. */
-template <class T>
+template <class Tile, class T>
 void packFactors(const void* data, int64_t chunk, float*) {
   const BlockedJob& job = *(const BlockedJob*)data;
-  float* out = job.packed + chunk * job.packedStride;
-  for (int64_t r = 0; r < addedX; r++) {
-    int64_t row = chunk * addedX + r;
-    const float* x = job.x + row * job.xColumns;
-    for (int64_t i = 0; i < job.depth; i++) {
-      int64_t at = weightRow(job, i);
-      out[i * addedX + r] = row < job.rows ? factorOf<T>(job.weight, at, x[at]) : 0;
+  overBlocks<Tile>(job, [&](int64_t, int64_t from, int64_t to) {
+    float* out = job.packed + from * Tile::paddedRows(job) + chunk * (to - from) * Tile::x;
+    for (int64_t r = 0; r < Tile::x; r++) {
+      int64_t row = chunk * Tile::x + r;
+      const float* x = job.x + row * job.xColumns;
+      for (int64_t i = from; i < to; i++) {
+        int64_t at = weightRow(job, i);
+        out[(i - from) * Tile::x + r] = row < job.rows ? factorOf<T>(job.weight, at, x[at]) : 0;
+      }
     }
-  }
+  });
 }
 
-inline __attribute__((always_inline)) void addStep(F (&acc)[addedX * addedC], const float* w, const float* factors) {
-  F b[addedC];
-  UNROLL for (int c = 0; c < addedC; c++) b[c] = V::load(w + c * lanes);
-  UNROLL for (int r = 0; r < addedX; r++) {
-    F f = V::broadcast(factors[r]);
-    UNROLL for (int c = 0; c < addedC; c++) acc[r * addedC + c] = V::fma(f, b[c], acc[r * addedC + c]);
-  }
-}
+/** Columns of a block of weight rows: widened, row after row … */
+template <class Tile>
+struct WidenedColumns {
+  const float* at;
+  void enter(int64_t i) { at += i * Tile::columns; }
+  F load(int64_t v) const { return V::load(at + v * lanes); }
+};
+/** … or where they are. */
+template <class T>
+struct DirectColumns {
+  const BlockedJob& job;
+  int64_t position, first;
+  const T* row = nullptr;
+  void enter(int64_t) { row = rowOf<T>(job.weight, weightRow(job, position++)) + first; }
+  F load(int64_t v) const { return V::load(row + v * lanes); }
+};
 
 /** Continues (or starts) the chains of a tile over `steps` weight rows. */
-inline void addTile(float* sums, const float* w, const float* factors, int64_t steps, bool isFirst) {
-  F acc[addedX * addedC];
-  UNROLL for (int i = 0; i < addedX * addedC; i++) acc[i] = isFirst ? V::zero() : V::load(sums + i * lanes);
-  int64_t s = 0;
-  for (; s + 2 <= steps; s += 2, w += 2 * panelColumns, factors += 2 * addedX) {
-    addStep(acc, w, factors);
-    addStep(acc, w + panelColumns, factors + addedX);
+template <class Tile, class Columns>
+inline __attribute__((always_inline)) void addTile(float* sums, Columns w, const float* factors, int64_t steps,
+                                                   bool isFirst, Soon& soon) {
+  constexpr int X = Tile::x, C = Tile::c;
+  F acc[X * C];
+  UNROLL for (int i = 0; i < X * C; i++) acc[i] = isFirst ? V::zero() : V::load(sums + i * lanes);
+  auto step = [&]() __attribute__((always_inline)) {
+    F b[C];
+    UNROLL for (int c = 0; c < C; c++) b[c] = w.load(c);
+    UNROLL for (int r = 0; r < X; r++) {
+      F f = V::broadcast(factors[r]);
+      UNROLL for (int c = 0; c < C; c++) acc[r * C + c] = V::fma(f, b[c], acc[r * C + c]);
+    }
+    factors += X;
+  };
+  w.enter(0);
+  for (int64_t s = 0; s < steps; s++) {
+    if (s % 4 == 3) soon.step();
+    step();
+    if (s + 1 < steps) w.enter(1);
   }
-  if (s < steps) addStep(acc, w, factors);
-  UNROLL for (int i = 0; i < addedX * addedC; i++) V::store(sums + i * lanes, acc[i]);
+  UNROLL for (int i = 0; i < X * C; i++) V::store(sums + i * lanes, acc[i]);
 }
 
 /** The columns of a chunk, and where its blocks and chains are. */
+template <class Tile>
 struct AddedChunk {
+  const BlockedJob& job;
   int64_t first, width, columns, panels;  // columns: panels of them
   float *weights, *total, *chain;
 
-  AddedChunk(const BlockedJob& job, int64_t chunk, float* scratch)
-      : first(chunk * job.chunkWidth),
+  AddedChunk(const BlockedJob& job, int64_t chunk, float* scratch, int64_t blocks)
+      : job(job),
+        first(chunk * job.chunkWidth),
         width(smaller(job.chunkWidth, job.width - first)),
-        columns((width + panelColumns - 1) / panelColumns),
-        panels((job.rows + addedX - 1) / addedX),
+        columns((width + Tile::columns - 1) / Tile::columns),
+        panels(Tile::paddedRows(job) / Tile::x),
         weights(scratch),
-        total(scratch + columns * addedDepth * panelColumns),
+        total(scratch + (blocks ? blocks : columns) * Tile::depth * Tile::columns),
         chain(total + sums()) {}
 
-  int64_t sums() const { return columns * panels * addedSums; }
+  int64_t sums() const { return columns * panels * Tile::sums; }
+  float* block(int64_t column) const { return weights + column * Tile::depth * Tile::columns; }
+
+  /** Widens weight rows of some columns, counted from the first panel of `out` on. */
+  template <class T>
+  void widen(float* out, int64_t from, int64_t to, int64_t column, int64_t count) const {
+    for (int64_t i = from; i < to; i++)
+      Widen<T>::row(job.weight, weightRow(job, i), column, count, [&](int64_t v) {
+        return out + (v / Tile::c * Tile::depth + i - from) * Tile::columns + v % Tile::c * lanes;
+      });
+  }
+
+  template <class T>
+  Soon after(int64_t to) const {
+    return Soon(job, to, smaller(Tile::depth, job.depth - to), Widen<T>::bytes(first), Widen<T>::bytes(width),
+                columns * panels * (Tile::depth / 4));
+  }
+
+  /** All panels of x over one panel of columns. */
+  template <class Columns>
+  inline __attribute__((always_inline)) void add(float* chains, int64_t column, const Columns& w, int64_t from,
+                                                 int64_t to, bool isFirst, Soon& soon) const {
+    const float* factors = job.packed + from * Tile::paddedRows(job);
+    for (int64_t p = 0; p < panels; p++)
+      addTile<Tile>(chains + (column * panels + p) * Tile::sums, w, factors + p * (to - from) * Tile::x, to - from,
+                    isFirst, soon);
+  }
+
+  /** Strand after strand; `block(chains, from, to, isFirst)` adds a block of weight rows. */
+  template <class Block>
+  inline __attribute__((always_inline)) void run(Block block) const {
+    for (int64_t s = 0; s < job.strands; s++) {
+      float* chains = s == 0 ? total : chain;
+      int64_t from = job.strand[s], to = job.strand[s + 1];
+      if (from == to) clear(chains, sums());
+      for (int64_t i = from; i < to; i += Tile::depth) block(chains, i, smaller(i + Tile::depth, to), i == from);
+      if (s > 0) addChain(total, chain, sums());
+    }
+    for (int64_t r = 0; r < job.rows; r++)
+      for (int64_t c = 0; c < columns; c++) {
+        int64_t at = first + c * Tile::columns;
+        const float* mine = total + (c * panels + r / Tile::x) * Tile::sums + r % Tile::x * Tile::columns;
+        addTotal(job.out + r * job.outColumns + at, mine, job.bias ? job.bias + at : nullptr,
+                 smaller(Tile::columns, first + width - at));
+      }
+  }
 };
 
 template <class T>
-void addStrand(const BlockedJob& job, const AddedChunk& chunk, int64_t from, int64_t to, float* sums) {
-  if (from == to) clear(sums, chunk.sums());
-  for (int64_t i = from; i < to; i += addedDepth) {
-    int64_t steps = smaller(addedDepth, to - i);
-    for (int64_t s = 0; s < steps; s++)
-      Widen<T>::row(job.weight, weightRow(job, i + s), chunk.first, chunk.width, [&](int64_t v) {
-        return chunk.weights + (v / addedC * addedDepth + s) * panelColumns + v % addedC * lanes;
-      });
-    int64_t next = smaller(addedDepth, job.depth - i - steps);
-    Soon soon(job, i + steps, next, Widen<T>::bytes(chunk.first), Widen<T>::bytes(chunk.width), chunk.columns * chunk.panels);
-    for (int64_t c = 0; c < chunk.columns; c++)
-      for (int64_t p = 0; p < chunk.panels; p++) {
-        soon.fetch();
-        addTile(sums + (c * chunk.panels + p) * addedSums, chunk.weights + c * addedDepth * panelColumns,
-                job.packed + p * job.packedStride + i * addedX, steps, i == from);
-      }
-  }
-}
-
-template <class T>
 void multiplyAccumulate(const void* data, int64_t number, float* scratch) {
-  const BlockedJob& job = *(const BlockedJob*)data;
-  AddedChunk chunk(job, number, scratch);
-  addStrand<T>(job, chunk, job.strand[0], job.strand[1], chunk.total);
-  for (int64_t s = 1; s < job.strands; s++) {
-    addStrand<T>(job, chunk, job.strand[s], job.strand[s + 1], chunk.chain);
-    addChain(chunk.total, chunk.chain, chunk.sums());
-  }
-  for (int64_t r = 0; r < job.rows; r++)
+  AddedChunk<ManyTile> chunk(*(const BlockedJob*)data, number, scratch, 0);
+  chunk.run([&](float* chains, int64_t from, int64_t to, bool isFirst) {
+    chunk.widen<T>(chunk.weights, from, to, chunk.first, chunk.width);
+    Soon soon = chunk.after<T>(to);
+    for (int64_t c = 0; c < chunk.columns; c++)
+      chunk.add(chains, c, WidenedColumns<ManyTile>{chunk.block(c)}, from, to, isFirst, soon);
+  });
+}
+
+/** The same with weights where they are, but for columns that do not fill a panel. */
+template <class T>
+void multiplyFewAccumulate(const void* data, int64_t number, float* scratch) {
+  AddedChunk<FewTile> chunk(*(const BlockedJob*)data, number, scratch, 1);
+  chunk.run([&](float* chains, int64_t from, int64_t to, bool isFirst) {
+    Soon soon = chunk.after<T>(to);
     for (int64_t c = 0; c < chunk.columns; c++) {
-      int64_t at = chunk.first + c * panelColumns;
-      const float* total = chunk.total + (c * chunk.panels + r / addedX) * addedSums + r % addedX * panelColumns;
-      addTotal(job.out + r * job.outColumns + at, total, job.bias ? job.bias + at : nullptr,
-               smaller(panelColumns, chunk.first + chunk.width - at));
+      int64_t at = chunk.first + c * FewTile::columns, count = smaller(FewTile::columns, chunk.first + chunk.width - at);
+      if (count == FewTile::columns) {
+        chunk.add(chains, c, DirectColumns<T>{chunk.job, from, at}, from, to, isFirst, soon);
+        continue;
+      }
+      for (int64_t i = 0; i < FewTile::depth * FewTile::columns; i++) chunk.weights[i] = 0;
+      chunk.widen<T>(chunk.weights, from, to, at, count);
+      chunk.add(chains, c, WidenedColumns<FewTile>{chunk.weights}, from, to, isFirst, soon);
     }
+  });
 }
-
-constexpr Blocked makeBlocked() {
-  return {
-      {blockedX, 96, 64, blockedW, productDepth * blockedW, 0, lanes,
-       {packProductRows, packProductRows, packProductRows, packProductRows, packProductRows},
-       {multiplyProduct<float>, multiplyProduct<Half>, multiplyProduct<Brain>, multiplyProduct<int8_t>,
-        multiplyProduct<Codes4>}},
-      {addedX, 96, 128, groupColumns, 0, addedDepth, 2,
-       {packFactors<float>, packFactors<Half>, packFactors<Brain>, packFactors<int8_t>, packFactors<Codes4>},
-       {multiplyAccumulate<float>, multiplyAccumulate<Half>, multiplyAccumulate<Brain>, multiplyAccumulate<int8_t>,
-        multiplyAccumulate<Codes4>}},
-  };
-}
-
-constexpr Blocked blocked = makeBlocked();
 
 }  // namespace
 }  // namespace dejavu::DEJAVU_ISA

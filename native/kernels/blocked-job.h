@@ -23,8 +23,7 @@ struct BlockedJob {
   Weights weight;        // its columns: weightColumns
   const float* bias;     // [outColumns] or null
   const int32_t* index;  // the weight rows that take part, ascending; null: all
-  float* packed;         // [panels of rows, packedStride]
-  int64_t packedStride;
+  float* packed;         // x: block after block of the sums, in each panel after panel of rows
   int64_t rows, outColumns, xColumns, weightColumns;
   int64_t width, depth;  // outputs of a row, and length of their sums
   int64_t chunkWidth;    // outputs of a chunk
@@ -43,8 +42,10 @@ struct BlockedOp {
   Kernel multiply[weightTypes];  // chunk = chunkWidth outputs; null where a weight type is not for it
 };
 
+/** `few`: of so few rows (at most fewRows) that widening weights apart costs more than widening them for each panel. */
 struct Blocked {
-  BlockedOp product, accumulate;
+  BlockedOp product, accumulate, fewProduct, fewAccumulate;
 };
+constexpr int64_t fewRows = 12;
 
 }  // namespace dejavu

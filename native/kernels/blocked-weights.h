@@ -7,11 +7,9 @@ namespace dejavu::DEJAVU_ISA {
 namespace {
 
 /** Tile of the product: weight rows by rows of x. All of its chains, a vector each, stay in registers. */
-constexpr int blockedW = 4, blockedX = lanes == 16 ? 6 : 3;
-/** Tile of the accumulation: rows of x by vectors of columns. */
-constexpr int addedX = 6, addedC = lanes == 16 ? 4 : 2;
+constexpr int blockedW = lanes == 16 ? 4 : 3, blockedX = lanes == 16 ? 6 : 4;
 /** Part of the sums that a block of weights holds. */
-constexpr int64_t productDepth = 512, addedDepth = 256;
+constexpr int64_t productDepth = 512;
 
 /**
  * Widen<T>::row: columns `first` … `first + n` of one row, of which `place(v)` tells where vector v goes. The last may be
@@ -34,15 +32,19 @@ struct Widen {
 template <>
 struct Widen<Codes4> {
   static constexpr int64_t bytes(int64_t columns) { return columns / 2; }
+  /** A scale in all lanes: lanes of the same half, widened together. */
+  static inline F scaleOf(Half scale) {
+    Half all[lanes];
+    for (int i = 0; i < lanes; i++) all[i] = scale;
+    return V::load(all);
+  }
 
   template <class Place>
   static inline void row(const Weights& weight, int64_t index, int64_t first, int64_t n, Place place) {
     const uint8_t* codes = rowOf<uint8_t>(weight, index) + first / 2;
     const Half* scales = (const Half*)(weight.scales + index * weight.scaleStride) + first / blockColumns;
     for (int64_t c = 0; c < n; c += groupColumns, codes += blockColumns, scales += 2) {
-      alignas(64) float pair[lanes];
-      V::store(pair, V::loadTail(scales, 2));
-      F scale[2] = {V::broadcast(pair[0]), V::broadcast(pair[1])};
+      F scale[2] = {scaleOf(scales[0]), scaleOf(scales[1])};
       for (int64_t b = 0; b < blockColumns && c + b < n; b += lanes) {
         F half[2];
         V::nibbles(codes + b, half[0], half[1]);
@@ -56,26 +58,41 @@ struct Widen<Codes4> {
 /** The weight row at a position of the set. */
 inline int64_t weightRow(const BlockedJob& job, int64_t position) { return job.index ? job.index[position] : position; }
 
-/** What one chunk will need next, fetched a few lines at every tile. */
+/** What a chunk will need next: fetched a line at a time, at even distances over the steps until then. */
 class Soon {
  public:
-  /** `bytes` of each of the weight rows at `count` positions from `first` on, from byte `offset` on; over `calls` tiles. */
-  Soon(const BlockedJob& job, int64_t first, int64_t count, int64_t offset, int64_t bytes, int64_t calls)
-      : job_(job), first_(first), offset_(offset), perRow_((bytes + 63) / 64), left_(count * perRow_) {
-    share_ = (left_ + calls - 1) / calls;
+  /** `bytes` of each of the weight rows at `count` positions from `first` on, from byte `offset` on; over `steps`. */
+  Soon(const BlockedJob& job, int64_t first, int64_t count, int64_t offset, int64_t bytes, int64_t steps)
+      : job_(job), first_(first), offset_(offset), bytes_(bytes), left_(count) {
+    int64_t lines = count * ((bytes + 63) / 64);
+    every_ = lines > 0 ? smaller(steps / lines, 1 << 20) : 1 << 20;
+    perTime_ = every_ > 0 ? 1 : lines / (steps > 0 ? steps : 1) + 1;
+    if (every_ == 0) every_ = 1;
+    wait_ = every_;
   }
-  void fetch() {
-    for (int64_t i = 0; i < share_ && left_ > 0; i++, left_--) {
-      if (line_ == 0) from_ = job_.weight.data + weightRow(job_, first_++) * job_.weight.stride + offset_;
-      V::prefetch(from_ + line_ * 64);
-      if (++line_ == perRow_) line_ = 0;
-    }
+  /** Once a step. */
+  inline __attribute__((always_inline)) void step() {
+    if (--wait_ > 0) return;
+    wait_ = every_;
+    for (int64_t i = 0; i < perTime_; i++) line();
   }
 
  private:
+  inline void line() {
+    if (at_ >= end_) {
+      if (left_ <= 0) return;
+      left_--;
+      at_ = job_.weight.data + weightRow(job_, first_++) * job_.weight.stride + offset_;
+      end_ = at_ + bytes_;
+    }
+    V::prefetch(at_);
+    at_ += 64;
+  }
+
   const BlockedJob& job_;
-  int64_t first_, offset_, perRow_, left_, share_, line_ = 0;
-  const uint8_t* from_ = nullptr;
+  int64_t first_, offset_, bytes_, left_, every_, perTime_, wait_;
+  const uint8_t* at_ = nullptr;
+  const uint8_t* end_ = nullptr;
 };
 
 }  // namespace
