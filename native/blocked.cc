@@ -83,8 +83,11 @@ void BlockedPlanner::run(Pool& pool, BlockedJob& job, const BlockedOp& op, int t
   // Panels of columns may reach beyond the chunk.
   int64_t width = job.chunkWidth + 128;
   pool.reserve(static_cast<size_t>(op.perChunk + width * (op.perOutput + most * op.perSum)));
-  reservePacked(most * multiple(job.depth, 16));
+  // Scales stand behind the parts of a packed x, and behind each block of factors.
+  int64_t packed = most * (multiple(job.depth, 16) + 2 * (job.depth / 64 + strandCount + 16));
+  reservePacked(packed + job.depth);
   job.packed = packed_;
+  job.rowScales = packed_ + packed;
   for (int64_t done = 0; done < rows; done += job.rows) {
     job.rows = std::min(rows - done, most);
     pool.run(op.pack[type], &job, quotient(job.rows, op.panelRows));

@@ -163,6 +163,36 @@ struct V {
           out[part / 2 * 32 + i / 4 * 16 + part % 2 * 8 + i % 4 * 2 + odd] = sums[part * 16 + odd * 8 + i];
   }
 
+  // Pairs of 16-bit numbers, for products of many rows.
+
+  /** sum + the products of two neighbours each; as one, for compilers put all products first and run out of registers. */
+  static I addPairs(I sum, I a, I b) {
+    I product;
+    asm("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0" : "+x"(sum), "=&x"(product) : "x"(a), "xm"(b));
+    return sum;
+  }
+  static I splat32(int32_t v) { return _mm256_set1_epi32(v); }
+  static I integers(F v) { return _mm256_cvtps_epi32(v); }
+  static void storeShorts(int16_t* p, I v) { _mm256_storeu_si256((__m256i*)p, v); }
+  static I shorts(const float* x, F factor) {
+    return inOrder(_mm256_packs_epi32(integers(mul(load(x), factor)), integers(mul(load(x + 8), factor))));
+  }
+  static I shorts(const int8_t* codes) { return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i*)codes)); }
+  /** Codes of 16 bytes minus 8, times 128, times what is given in 32768ths. */
+  static void shortsOfCodes(const uint8_t* p, int16_t lowShare, int16_t highShare, I& low, I& high) {
+    I wide = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i*)p)), eight = _mm256_set1_epi16(8 << 7);
+    I a = _mm256_sub_epi16(_mm256_and_si256(_mm256_slli_epi16(wide, 7), _mm256_set1_epi16(15 << 7)), eight);
+    I b = _mm256_sub_epi16(_mm256_slli_epi16(_mm256_srli_epi16(wide, 4), 7), eight);
+    low = _mm256_mulhrs_epi16(a, _mm256_set1_epi16(lowShare));
+    high = _mm256_mulhrs_epi16(b, _mm256_set1_epi16(highShare));
+  }
+  /** Columns of two rows side by side, 16 of them. */
+  static void weavePairs(const I* rows, int32_t* out) {
+    I a = inOrder(rows[0]), b = inOrder(rows[1]);
+    store(out, _mm256_unpacklo_epi16(a, b));
+    store(out + 8, _mm256_unpackhi_epi16(a, b));
+  }
+
   static F load(const int8_t* p) { return floats(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)p))); }
   static F loadTail(const int8_t* p, int n) {
     alignas(8) int8_t padded[8] = {};
@@ -177,6 +207,8 @@ struct V {
   }
 
  private:
+  /** The second quarter of a vector and the third one change places. */
+  static I inOrder(I v) { return _mm256_permute4x64_epi64(v, 0xd8); }
   /** The lower 16 bits in both halves of each lane. */
   static I twice(I v) {
     return _mm256_or_si256(_mm256_and_si256(v, _mm256_set1_epi32(0xffff)), _mm256_slli_epi32(v, 16));

@@ -81,6 +81,33 @@ struct Vector16 {
     constexpr int a = 4 * step + which, b = a + 2;
     return _mm512_permutexvar_ps(_mm512_setr_epi32(a, a, a, a, a, a, a, a, b, b, b, b, b, b, b, b), f);
   }
+  // Pairs of 16-bit numbers, for products of many rows.
+
+  /** sum + the products of two neighbours each. */
+  static I addPairs(I sum, I a, I b) { return _mm512_add_epi32(sum, _mm512_madd_epi16(a, b)); }
+  static I splat32(int32_t v) { return _mm512_set1_epi32(v); }
+  static I integers(F v) { return _mm512_cvtps_epi32(v); }
+  static void storeShorts(int16_t* p, I v) { _mm512_storeu_si512(p, v); }
+  static I shorts(const float* x, F factor) {
+    __m256i a = _mm512_cvtepi32_epi16(integers(mul(load(x), factor)));
+    return _mm512_inserti64x4(_mm512_castsi256_si512(a), _mm512_cvtepi32_epi16(integers(mul(load(x + 16), factor))), 1);
+  }
+  static I shorts(const int8_t* codes) { return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i*)codes)); }
+  /** Codes of 32 bytes minus 8, times 128, times what is given in 32768ths. */
+  static void shortsOfCodes(const uint8_t* p, int16_t lowShare, int16_t highShare, I& low, I& high) {
+    I wide = _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i*)p)), eight = _mm512_set1_epi16(8 << 7);
+    I a = _mm512_sub_epi16(_mm512_and_si512(_mm512_slli_epi16(wide, 7), _mm512_set1_epi16(15 << 7)), eight);
+    I b = _mm512_sub_epi16(_mm512_slli_epi16(_mm512_srli_epi16(wide, 4), 7), eight);
+    low = _mm512_mulhrs_epi16(a, _mm512_set1_epi16(lowShare));
+    high = _mm512_mulhrs_epi16(b, _mm512_set1_epi16(highShare));
+  }
+  /** Columns of two rows side by side, 32 of them. */
+  static void weavePairs(const I* rows, int32_t* out) {
+    const I quarters = _mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7);
+    I a = _mm512_permutexvar_epi64(quarters, rows[0]), b = _mm512_permutexvar_epi64(quarters, rows[1]);
+    store(out, _mm512_unpacklo_epi16(a, b));
+    store(out + 16, _mm512_unpackhi_epi16(a, b));
+  }
   static F load(const int8_t* p) {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p)));
   }

@@ -91,6 +91,46 @@ struct Vector4 {
   static F spread(F f) {
     return broadcast(f[step / 2 * 2 + which]);
   }
+
+  // Pairs of 16-bit numbers, for products of many rows.
+
+  /** sum + the products of two neighbours each. */
+  static I addPairs(I sum, I a, I b) {
+#ifdef __SSE2__
+    return sum + (I)__builtin_ia32_pmaddwd128((S8)a, (S8)b);
+#else
+    return sum + ((I)((U4)a << 16) >> 16) * ((I)((U4)b << 16) >> 16) + (a >> 16) * (b >> 16);
+#endif
+  }
+  static I splat32(int32_t v) { return I{} + v; }
+  /** The nearest integers, of |v| < 2^22. */
+  static I integers(F v) { return (I)(v + 12582912.0f) - (I)broadcast(12582912.0f); }
+  static void storeShorts(int16_t* p, I v) { __builtin_memcpy(p, &v, sizeof v); }
+  static I shorts(const float* x, F factor) {
+    I a = integers(load(x) * factor), b = integers(load(x + 4) * factor);
+    return (I)S8{short(a[0]), short(a[1]), short(a[2]), short(a[3]), short(b[0]), short(b[1]), short(b[2]), short(b[3])};
+  }
+  static I shorts(const int8_t* codes) {
+    B8 v;
+    __builtin_memcpy(&v, codes, sizeof v);
+    return (I)__builtin_convertvector(v, S8);
+  }
+  /** Codes of 8 bytes minus 8, times 128, times what is given in 32768ths. */
+  static void shortsOfCodes(const uint8_t* p, int16_t lowShare, int16_t highShare, I& low, I& high) {
+    S8 a, b;
+    for (int i = 0; i < 8; i++) {
+      a[i] = (short)(((((p[i] & 15) - 8) << 7) * lowShare + (1 << 14)) >> 15);
+      b[i] = (short)(((((p[i] >> 4) - 8) << 7) * highShare + (1 << 14)) >> 15);
+    }
+    low = (I)a, high = (I)b;
+  }
+  /** Columns of two rows side by side, 8 of them. */
+  static void weavePairs(const I* rows, int32_t* out) {
+    S8 a = (S8)rows[0], b = (S8)rows[1];
+    store(out, (I)S8{a[0], b[0], a[1], b[1], a[2], b[2], a[3], b[3]});
+    store(out + 4, (I)S8{a[4], b[4], a[5], b[5], a[6], b[6], a[7], b[7]});
+  }
+
   static F load(const int8_t* p) { return loadTail(p, 4); }
   static F loadTail(const int8_t* p, int n) {
     F v{};

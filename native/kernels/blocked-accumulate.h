@@ -111,15 +111,16 @@ struct AddedChunk {
   template <class T>
   void widen(float* out, int64_t from, int64_t to, int64_t column, int64_t count) const {
     for (int64_t i = from; i < to; i++)
-      Widen<T>::row(job.weight, weightRow(job, i), column, count, [&](int64_t v) {
+      widenRow<T>(job.weight, weightRow(job, i), column, count, [&](int64_t v) {
         return out + (v / Tile::c * Tile::depth + i - from) * Tile::columns + v % Tile::c * lanes;
       });
   }
 
+  /** What follows weight row `to`, of so many steps for each tile. */
   template <class T>
-  Soon after(int64_t to) const {
-    return Soon(job, to, smaller(Tile::depth, job.depth - to), Widen<T>::bytes(first), Widen<T>::bytes(width),
-                columns * panels * (Tile::depth / 4));
+  Soon after(int64_t to, int64_t steps) const {
+    return Soon(job, to, smaller(Tile::depth, job.depth - to), bytesOf<T>(first), bytesOf<T>(width),
+                columns * panels * (steps / 4));
   }
 
   /** All panels of x over one panel of columns. */
@@ -157,7 +158,7 @@ void multiplyAccumulate(const void* data, int64_t number, float* scratch) {
   AddedChunk<ManyTile> chunk(*(const BlockedJob*)data, number, scratch, 0);
   chunk.run([&](float* chains, int64_t from, int64_t to, bool isFirst) {
     chunk.widen<T>(chunk.weights, from, to, chunk.first, chunk.width);
-    Soon soon = chunk.after<T>(to);
+    Soon soon = chunk.after<T>(to, ManyTile::depth);
     for (int64_t c = 0; c < chunk.columns; c++)
       chunk.add(chains, c, WidenedColumns<ManyTile>{chunk.block(c)}, from, to, isFirst, soon);
   });
@@ -168,7 +169,7 @@ template <class T>
 void multiplyFewAccumulate(const void* data, int64_t number, float* scratch) {
   AddedChunk<FewTile> chunk(*(const BlockedJob*)data, number, scratch, 1);
   chunk.run([&](float* chains, int64_t from, int64_t to, bool isFirst) {
-    Soon soon = chunk.after<T>(to);
+    Soon soon = chunk.after<T>(to, FewTile::depth);
     for (int64_t c = 0; c < chunk.columns; c++) {
       int64_t at = chunk.first + c * FewTile::columns, count = smaller(FewTile::columns, chunk.first + chunk.width - at);
       if (count == FewTile::columns) {

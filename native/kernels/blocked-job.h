@@ -23,6 +23,7 @@ struct BlockedJob {
   Weights weight;        // its columns: weightColumns
   const float* bias;     // [outColumns] or null
   const int32_t* index;  // the weight rows that take part, ascending; null: all
+  float* rowScales;      // of the weight rows of an accumulation in integers
   float* packed;         // x: block after block of the sums, in each panel after panel of rows
   int64_t rows, outColumns, xColumns, weightColumns;
   int64_t width, depth;  // outputs of a row, and length of their sums

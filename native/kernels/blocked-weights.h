@@ -1,4 +1,4 @@
-/** Rows of weights widened to float32, a vector at a time, to where a block wants them. */
+/** What a block of weights is made of: rows widened to float32, and what comes next fetched in time. */
 #pragma once
 #include "blocked-job.h"
 #include "quantized.h"
@@ -12,48 +12,26 @@ constexpr int blockedW = lanes == 16 ? 4 : 3, blockedX = lanes == 16 ? 6 : 4;
 constexpr int64_t productDepth = 512;
 
 /**
- * Widen<T>::row: columns `first` … `first + n` of one row, of which `place(v)` tells where vector v goes. The last may be
- * cut short: then zeros follow, or what stands behind the last column in padded codes.
+ * Columns `first` … `first + n` of one row, of which `place(v)` tells where vector v goes. Where the last is cut short,
+ * zeros follow.
  */
+template <class T, class Place>
+inline void widenRow(const Weights& weight, int64_t index, int64_t first, int64_t n, Place place) {
+  const T* from = rowOf<T>(weight, index) + first;
+  int64_t c = 0, v = 0;
+  for (; c + lanes <= n; c += lanes) V::store(place(v++), V::load(from + c));
+  if (c < n) V::store(place(v), V::loadTail(from + c, (int)(n - c)));
+}
+
+/** Of so many columns of a row. */
 template <class T>
-struct Widen {
-  static constexpr int64_t bytes(int64_t columns) { return columns * (int64_t)sizeof(T); }
-
-  template <class Place>
-  static inline void row(const Weights& weight, int64_t index, int64_t first, int64_t n, Place place) {
-    const T* from = rowOf<T>(weight, index) + first;
-    int64_t c = 0, v = 0;
-    for (; c + lanes <= n; c += lanes) V::store(place(v++), V::load(from + c));
-    if (c < n) V::store(place(v), V::loadTail(from + c, (int)(n - c)));
-  }
-};
-
-/** `first` is a multiple of groupColumns. */
+constexpr int64_t bytesOf(int64_t columns) {
+  return columns * (int64_t)sizeof(T);
+}
 template <>
-struct Widen<Codes4> {
-  static constexpr int64_t bytes(int64_t columns) { return columns / 2; }
-  /** A scale in all lanes: lanes of the same half, widened together. */
-  static inline F scaleOf(Half scale) {
-    Half all[lanes];
-    for (int i = 0; i < lanes; i++) all[i] = scale;
-    return V::load(all);
-  }
-
-  template <class Place>
-  static inline void row(const Weights& weight, int64_t index, int64_t first, int64_t n, Place place) {
-    const uint8_t* codes = rowOf<uint8_t>(weight, index) + first / 2;
-    const Half* scales = (const Half*)(weight.scales + index * weight.scaleStride) + first / blockColumns;
-    for (int64_t c = 0; c < n; c += groupColumns, codes += blockColumns, scales += 2) {
-      F scale[2] = {scaleOf(scales[0]), scaleOf(scales[1])};
-      for (int64_t b = 0; b < blockColumns && c + b < n; b += lanes) {
-        F half[2];
-        V::nibbles(codes + b, half[0], half[1]);
-        V::store(place((c + b) / lanes), V::mul(half[0], scale[0]));
-        if (c + blockColumns + b < n) V::store(place((c + blockColumns + b) / lanes), V::mul(half[1], scale[1]));
-      }
-    }
-  }
-};
+constexpr int64_t bytesOf<Codes4>(int64_t columns) {
+  return columns / 2;
+}
 
 /** The weight row at a position of the set. */
 inline int64_t weightRow(const BlockedJob& job, int64_t position) { return job.index ? job.index[position] : position; }

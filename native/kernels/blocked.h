@@ -119,13 +119,13 @@ struct ProductPart {
     x = job.packed + k * paddedRows(job);
   }
 
-  /** What follows the group from o on: the next one, or the first of the next part. */
+  /** What follows the group from o on, of so many steps: the next one, or the first of the next part. */
   template <class T>
-  Soon after(const BlockedJob& job, int64_t o) const {
+  Soon after(const BlockedJob& job, int64_t o, int64_t steps) const {
     bool isLast = o + blockedW >= width;
     int64_t next = isLast ? 0 : o + blockedW, nextK = isLast ? k + productDepth : k, left = job.depth - nextK;
-    return Soon(job, first + next, left > 0 ? smaller(blockedW, width - next) : 0, Widen<T>::bytes(nextK),
-                Widen<T>::bytes(smaller(productDepth, left)), panels * (steps / 4));
+    return Soon(job, first + next, left > 0 ? smaller(blockedW, width - next) : 0, bytesOf<T>(nextK),
+                bytesOf<T>(smaller(productDepth, left)), panels * (steps / 4));
   }
 
   /** All panels of x over the group from o on. */
@@ -154,11 +154,11 @@ void multiplyProduct(const void* data, int64_t chunk, float* scratch) {
       for (int64_t r = 0; r < blockedW; r++) {
         auto place = [&](int64_t v) { return weights + (v * blockedW + r) * lanes; };
         if (o + r < part.width)
-          Widen<T>::row(job.weight, weightRow(job, part.first + o + r), k, part.depth, place);
+          widenRow<T>(job.weight, weightRow(job, part.first + o + r), k, part.depth, place);
         else
           for (int64_t v = 0; v < part.steps; v++) V::store(place(v), V::zero());
       }
-      Soon soon = part.after<T>(job, o);
+      Soon soon = part.after<T>(job, o, part.steps);
       part.multiply(sums, o, WidenedRows{weights}, soon);
     }
   }
@@ -177,7 +177,7 @@ void multiplyFew(const void* data, int64_t chunk, float* scratch) {
       for (int64_t r = 0; r < blockedW; r++)
         rows.rows[r] = rowOf<T>(job.weight, weightRow(job, part.first + smaller(o + r, part.width - 1))) + k;
       rows.tail = (int)(part.depth - (part.steps - 1) * lanes);
-      Soon soon = part.after<T>(job, o);
+      Soon soon = part.after<T>(job, o, part.steps);
       part.multiply(scratch, o, rows, soon);
     }
   }

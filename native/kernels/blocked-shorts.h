@@ -1,0 +1,281 @@
+/**
+ * Products of many rows with quantized weights in 16-bit integers, where two of them take the place of one float32.
+ *
+ * Weights: codes of int8 as they are; those of int4, a part of a row at a time, as multiples of a 1024th of the largest that
+ * the part's scales allow. x (of the accumulation: x times the scales of the weight rows) is rounded for each row and each
+ * part of the sums with one scale. The parts' sums fit in 32 bits and are added in float32.
+ */
+#pragma once
+#include "blocked-accumulate.h"
+
+namespace dejavu::DEJAVU_ISA {
+namespace {
+
+/** Columns of a vector of shorts. */
+constexpr int shortLanes = 2 * lanes;
+/** What x is rounded to: a part's products with 1024 fit in the 32 bits of every lane. */
+constexpr float mostX = lanes < 8 ? 16383 : 32767;
+static_assert(productDepth / lanes * 1024 * (int64_t)mostX < (1ll << 31), "sums of a part are too long");
+/** Of the largest code of int4, 8, in shorts. */
+constexpr float code4Unit = 128;
+
+/** The scale of `n` values, with which the largest becomes `most`: NaN where one is not finite. `inverse` may be zero. */
+inline float scaleOf(const float* x, int64_t n, float most, float& inverse) {
+  uint32_t bits = largestBits(x, n);
+  inverse = most / withBits(bits);
+  if (bits >= infinityBits) inverse = 0;
+  if (bits >= infinityBits) return __builtin_nanf("");
+  if (bits == 0 || bitsOf(inverse) >= infinityBits) inverse = 0;
+  return inverse == 0 ? 0 : withBits(bits) / most;
+}
+
+/** Values times `inverse` as shorts, to every `stride`-th vector; zeros behind the last. */
+inline void roundToShorts(int16_t* out, int64_t stride, const float* x, int64_t n, float inverse) {
+  const F factor = V::broadcast(inverse);
+  int64_t c = 0;
+  for (; c + shortLanes <= n; c += shortLanes, out += stride * shortLanes) V::storeShorts(out, V::shorts(x + c, factor));
+  if (c == n) return;
+  float padded[shortLanes] = {};
+  for (int64_t i = c; i < n; i++) padded[i - c] = x[i];
+  V::storeShorts(out, V::shorts(padded, factor));
+}
+
+/** The largest |scale| of some blocks of int4; NaN where one is not finite. */
+inline float largestScale(const Half* scales, int64_t blocks) {
+  F most = V::zero(), sum = V::zero();
+  for (int64_t b = 0; b < blocks; b += lanes) {
+    F scale = b + lanes <= blocks ? V::load(scales + b) : V::loadTail(scales + b, (int)(blocks - b));
+    F size = V::max(scale, V::sub(V::zero(), scale));
+    most = V::max(most, size);
+    sum = V::add(sum, size);
+  }
+  float all[lanes], largest = 0;
+  V::store(all, most);
+  for (int i = 0; i < lanes; i++) largest = all[i] > largest ? all[i] : largest;
+  return bitsOf(V::sum(sum)) < infinityBits ? largest : __builtin_nanf("");
+}
+
+/** Columns of weight rows as shorts, where all of a row have one scale. */
+template <class T>
+struct Shorts;
+
+template <>
+struct Shorts<int8_t> {
+  static constexpr float mostFactor = 32767;
+
+  /** What the factors of the row's shorts are, beside that of `finishGroup`. */
+  static float scaleOfPart(const Weights&, int64_t, int64_t, int64_t) { return 1; }
+  static float scaleOfRow(const BlockedJob& job, int64_t row) { return ::dejavu::DEJAVU_ISA::scaleOfRow<int8_t>(job.weight, row); }
+
+  template <int rows, class Place>
+  static inline void load(const Weights& weight, const int64_t (&index)[rows], const float*, int64_t first, int64_t n, Place place) {
+    for (int64_t c = 0; c < n; c += shortLanes) {
+      I shorts[rows];
+      for (int r = 0; r < rows; r++) shorts[r] = V::shorts(rowOf<int8_t>(weight, index[r]) + first + c);
+      place(c, shorts);
+    }
+  }
+};
+
+template <>
+struct Shorts<Codes4> {
+  static constexpr float mostFactor = 8191;
+  static_assert(ManyTile::depth * 1024 * (int64_t)mostFactor < (1ll << 31), "sums of a block are too long");
+
+  static const Half* scalesOf(const Weights& weight, int64_t index, int64_t first) {
+    return (const Half*)(weight.scales + index * weight.scaleStride) + first / blockColumns;
+  }
+  static float scaleOfPart(const Weights& weight, int64_t index, int64_t first, int64_t n) {
+    return largestScale(scalesOf(weight, index, first), (n + blockColumns - 1) / blockColumns) * (1 / code4Unit);
+  }
+  static float scaleOfRow(const BlockedJob& job, int64_t row) { return scaleOfPart(job.weight, row, 0, job.weightColumns); }
+
+  /** `scale`: of each row, as above. */
+  template <int rows, class Place>
+  static inline void load(const Weights& weight, const int64_t (&index)[rows], const float* scale, int64_t first, int64_t n, Place place) {
+    F inverse[rows];
+    for (int r = 0; r < rows; r++) {
+      float most = scale[r] * code4Unit;
+      inverse[r] = V::broadcast(most > 0 ? 32767 / most : 0);
+    }
+    for (int64_t c = 0; c < n; c += groupColumns) {
+      int32_t share[rows][lanes];  // of the scales in the largest one, in 32768ths
+      for (int r = 0; r < rows; r++)
+        V::store(share[r], V::integers(V::mul(V::loadTail(scalesOf(weight, index[r], first + c), 2), inverse[r])));
+      for (int64_t b = 0; b < blockColumns; b += shortLanes) {
+        I low[rows], high[rows];
+        for (int r = 0; r < rows; r++)
+          V::shortsOfCodes(rowOf<uint8_t>(weight, index[r]) + (first + c) / 2 + b, (int16_t)share[r][0], (int16_t)share[r][1],
+                           low[r], high[r]);
+        if (c + b < n) place(c + b, low);
+        if (c + b + blockColumns < n) place(c + b + blockColumns, high);
+      }
+    }
+  }
+};
+
+/** Where the shorts of a part of x and their scales lie. */
+struct ShortPart {
+  int64_t steps;
+  int16_t* x;     // [panels, steps, blockedX, shortLanes]
+  float* scales;  // [panels, blockedX]
+
+  ShortPart(const BlockedJob& job, int64_t k, int64_t depth)
+      : steps((depth + shortLanes - 1) / shortLanes),
+        x((int16_t*)(job.packed + k * paddedRows(job))),
+        scales(job.packed + k * paddedRows(job) + steps * lanes * paddedRows(job)) {}
+
+  int16_t* panel(int64_t p) const { return x + p * steps * blockedX * shortLanes; }
+};
+
+inline void packShortRows(const void* data, int64_t chunk, float*) {
+  const BlockedJob& job = *(const BlockedJob*)data;
+  for (int64_t k = 0; k < job.depth; k += productDepth) {
+    int64_t depth = smaller(productDepth, job.depth - k);
+    ShortPart part(job, k, depth);
+    for (int64_t r = 0; r < blockedX; r++) {
+      int64_t row = chunk * blockedX + r;
+      int16_t* out = part.panel(chunk) + r * shortLanes;
+      float inverse = 0, *scale = part.scales + row;
+      *scale = row < job.rows ? scaleOf(job.x + row * job.xColumns + k, depth, mostX, inverse) : 0;
+      if (inverse != 0) roundToShorts(out, blockedX, job.x + row * job.xColumns + k, depth, inverse);
+      else
+        for (int64_t s = 0; s < part.steps; s++) V::storeShorts(out + s * blockedX * shortLanes, V::none());
+    }
+  }
+}
+
+inline __attribute__((always_inline)) void multiplyShortTile(float* sums, const int16_t* w, const float* wScale,
+                                                             const int16_t* x, const float* xScale, int64_t steps,
+                                                             bool isFirst, Soon& soon) {
+  I acc[blockedW * blockedX];
+  UNROLL for (int i = 0; i < blockedW * blockedX; i++) acc[i] = V::none();
+  for (int64_t s = 0; s < steps; s++, w += blockedW * shortLanes, x += blockedX * shortLanes) {
+    if (s % 4 == 3) soon.step();
+    I b[blockedX];
+    UNROLL for (int c = 0; c < blockedX; c++) b[c] = V::bytes(x + c * shortLanes);
+    UNROLL for (int r = 0; r < blockedW; r++) {
+      I a = V::bytes(w + r * shortLanes);
+      UNROLL for (int c = 0; c < blockedX; c++) acc[r * blockedX + c] = V::addPairs(acc[r * blockedX + c], a, b[c]);
+    }
+  }
+  UNROLL for (int r = 0; r < blockedW; r++)
+    UNROLL for (int c = 0; c < blockedX; c++) {
+      float* sum = sums + (r * blockedX + c) * lanes;
+      F before = isFirst ? V::zero() : V::load(sum);
+      V::store(sum, V::fma(V::floats(acc[r * blockedX + c]), V::broadcast(wScale[r] * xScale[c]), before));
+    }
+}
+
+template <class T>
+void multiplyShorts(const void* data, int64_t chunk, float* scratch) {
+  const BlockedJob& job = *(const BlockedJob*)data;
+  ProductPart part(job, chunk);
+  int16_t* weights = (int16_t*)scratch;
+  float* sums = scratch + productDepth * blockedW;
+  for (int64_t k = 0; k < job.depth; k += productDepth) {
+    part.enter(job, k);
+    ShortPart x(job, k, part.depth);
+    for (int64_t o = 0; o < part.width; o += blockedW) {
+      float scale[blockedW];
+      for (int64_t r = 0; r < blockedW; r++) {  // where a group lacks rows, its last one stands in for them
+        const int64_t index[1] = {weightRow(job, part.first + smaller(o + r, part.width - 1))};
+        scale[r] = Shorts<T>::scaleOfPart(job.weight, index[0], k, part.depth);
+        Shorts<T>::load(job.weight, index, scale + r, k, part.depth, [&](int64_t c, const I* shorts) {
+          V::storeShorts(weights + (c / shortLanes * blockedW + r) * shortLanes, *shorts);
+        });
+      }
+      Soon soon = part.after<T>(job, o, x.steps);
+      float* mine = sums + o / blockedW * part.panels * tileSums;
+      for (int64_t p = 0; p < part.panels; p++)
+        multiplyShortTile(mine + p * tileSums, weights, scale, x.panel(p), x.scales + p * blockedX, x.steps, k == 0, soon);
+    }
+  }
+  part.finish<T>(job, sums);
+}
+
+/** Where the factors of a block of weight rows lie, and their scales. */
+struct ShortFactors {
+  int64_t pairs;
+  int32_t* factors;  // [panels, pairs, Tile::x], of two weight rows each
+  float* scales;     // [panels, Tile::x]
+
+  ShortFactors(const BlockedJob& job, int64_t block, int64_t from, int64_t to)
+      : pairs((to - from + 1) / 2),
+        factors((int32_t*)(job.packed + (from + 2 * block) * ManyTile::paddedRows(job))),
+        scales((float*)factors + pairs * ManyTile::paddedRows(job)) {}
+
+  int32_t* panel(int64_t p) const { return factors + p * pairs * ManyTile::x; }
+};
+
+template <class T>
+void packShortFactors(const void* data, int64_t chunk, float*) {
+  const BlockedJob& job = *(const BlockedJob*)data;
+  int64_t block = 0;
+  overBlocks<ManyTile>(job, [&](int64_t, int64_t from, int64_t to) {
+    ShortFactors out(job, block++, from, to);
+    int64_t count = to - from;
+    float scale[ManyTile::depth];
+    for (int64_t i = 0; i < count; i++) scale[i] = Shorts<T>::scaleOfRow(job, weightRow(job, from + i));
+    if (chunk == 0) __builtin_memcpy(job.rowScales + from, scale, count * sizeof(float));
+    for (int64_t r = 0; r < ManyTile::x; r++) {
+      int64_t row = chunk * ManyTile::x + r;
+      float factor[ManyTile::depth], inverse = 0;
+      alignas(64) int16_t shorts[ManyTile::depth] = {};
+      if (row < job.rows)
+        for (int64_t i = 0; i < count; i++) factor[i] = job.x[row * job.xColumns + weightRow(job, from + i)] * scale[i];
+      out.scales[row] = row < job.rows ? scaleOf(factor, count, Shorts<T>::mostFactor, inverse) : 0;
+      if (inverse != 0) roundToShorts(shorts, 1, factor, count, inverse);
+      for (int64_t q = 0; q < out.pairs; q++) __builtin_memcpy(out.panel(chunk) + q * ManyTile::x + r, shorts + 2 * q, 4);
+    }
+  });
+}
+
+inline __attribute__((always_inline)) void addShortTile(float* sums, const int32_t* w, const int32_t* factors,
+                                                        const float* scales, int64_t pairs, bool isFirst, Soon& soon) {
+  constexpr int X = ManyTile::x, C = ManyTile::c;
+  I acc[X * C];
+  UNROLL for (int i = 0; i < X * C; i++) acc[i] = V::none();
+  for (int64_t q = 0; q < pairs; q++, w += C * lanes, factors += X) {
+    if (q % 4 == 3) soon.step();
+    I b[C];
+    UNROLL for (int c = 0; c < C; c++) b[c] = V::bytes(w + c * lanes);
+    UNROLL for (int r = 0; r < X; r++) {
+      I f = V::splat32(factors[r]);
+      UNROLL for (int c = 0; c < C; c++) acc[r * C + c] = V::addPairs(acc[r * C + c], f, b[c]);
+    }
+  }
+  UNROLL for (int r = 0; r < X; r++)
+    UNROLL for (int c = 0; c < C; c++) {
+      float* sum = sums + (r * C + c) * lanes;
+      F before = isFirst ? V::zero() : V::load(sum);
+      V::store(sum, V::fma(V::floats(acc[r * C + c]), V::broadcast(scales[r]), before));
+    }
+}
+
+template <class T>
+void accumulateShorts(const void* data, int64_t number, float* scratch) {
+  const BlockedJob& job = *(const BlockedJob*)data;
+  AddedChunk<ManyTile> chunk(job, number, scratch, 0);
+  int64_t block = 0;
+  chunk.run([&](float* chains, int64_t from, int64_t to, bool isFirst) {
+    ShortFactors factors(job, block++, from, to);
+    for (int64_t i = from; i < to; i += 2) {  // an odd last row is its own partner, of factor zero
+      int64_t second = smaller(i + 1, to - 1);
+      const int64_t index[2] = {weightRow(job, i), weightRow(job, second)};
+      const float scale[2] = {job.rowScales[i], job.rowScales[second]};
+      Shorts<T>::load(job.weight, index, scale, chunk.first, chunk.width, [&](int64_t c, const I* shorts) {
+        int64_t panel = c / ManyTile::columns, v = c % ManyTile::columns / lanes;
+        V::weavePairs(shorts, (int32_t*)chunk.block(panel) + ((i - from) / 2 * ManyTile::c + v) * lanes);
+      });
+    }
+    Soon soon = chunk.after<T>(to, ManyTile::depth / 2);
+    for (int64_t c = 0; c < chunk.columns; c++)
+      for (int64_t p = 0; p < chunk.panels; p++)
+        addShortTile(chains + (c * chunk.panels + p) * ManyTile::sums, (const int32_t*)chunk.block(c), factors.panel(p),
+                     factors.scales + p * ManyTile::x, factors.pairs, isFirst, soon);
+  });
+}
+
+}  // namespace
+}  // namespace dejavu::DEJAVU_ISA
