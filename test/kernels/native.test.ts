@@ -13,7 +13,7 @@ import { openReference } from "../../src/kernels/reference/reference.ts";
 import { conformance } from "./conformance.case.ts";
 
 /** Those that add int4 rows in integers. */
-const roundsFactors: readonly InstructionSet[] = ["avx512vnni", "avx2"];
+const roundsFactors: readonly InstructionSet[] = ["amx", "avx512vnni", "avx2"];
 
 /** The sets to test, or why there are none. */
 function available(): readonly InstructionSet[] | string {
