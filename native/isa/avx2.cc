@@ -89,9 +89,14 @@ struct V {
   static I dot(I start, I w, I x) {
     return _mm256_add_epi32(start, _mm256_madd_epi16(_mm256_maddubs_epi16(w, x), _mm256_set1_epi16(1)));
   }
+  /** Numbers that wait in memory, for a load into all lanes costs less than a permutation. */
+  struct Spread {
+    alignas(32) float lane[8];
+    void operator=(F v) { store(lane, v); }
+  };
   template <int step, int which>
-  static F spread(F f) {
-    return _mm256_permutevar8x32_ps(f, _mm256_set1_epi32(2 * step + which));
+  static F spread(const Spread& numbers) {
+    return _mm256_broadcast_ss(numbers.lane + 2 * step + which);
   }
 
   // Int4 rows in fours and eights: two rows share each 16-bit lane.

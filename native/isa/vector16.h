@@ -75,6 +75,7 @@ struct Vector16 {
   static I low(I v) { return _mm512_and_si512(v, splat(15)); }
   static I high(I v) { return _mm512_and_si512(_mm512_srli_epi16(v, 4), splat(15)); }
   static F floats(I v) { return _mm512_cvtepi32_ps(v); }
+  using Spread = F;
   /** Lane l is f[4 * step + which], and two further in the upper half: the blocks of one step of int4 codes. */
   template <int step, int which>
   static F spread(F f) {

@@ -87,6 +87,7 @@ struct Vector4 {
     S4 a = sumPairs(w, x, 0), b = sumPairs(w, x, 1);
     return start + (S4{a[0], a[2], b[0], b[2]} + S4{a[1], a[3], b[1], b[3]});
   }
+  using Spread = F;
   template <int step, int which>
   static F spread(F f) {
     return broadcast(f[step / 2 * 2 + which]);

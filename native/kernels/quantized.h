@@ -1,8 +1,8 @@
 /**
  * Products with quantized weights: x is rounded to signed bytes, a scale for every 32 columns, and the products of codes
  * are summed as integers. What a product needs of x is laid out beforehand in the order in which the weights' codes meet
- * it: for every vector of codes the bytes of x, what the sums of that vector start from (minus the offset of the weights'
- * codes, times x) and the scales of x.
+ * it: for every vector of codes the bytes of x, its scales, and what takes the offset of the weights' codes off again: in
+ * int8 what integer sums start from, in int4 (whose codes are 8 too large) a number for each block.
  */
 #pragma once
 #include "common.h"
@@ -25,8 +25,8 @@ struct Codes4 {
   static constexpr int parts = 4;
   struct Part {
     int8_t x[4][2][vectorBytes];  // of the low halves of a vector's bytes, then of the high ones
-    int32_t start[4][2][lanes];
-    float scale[lanes];  // of a block each
+    float scale[lanes];           // of a block each
+    float correction[lanes];      // of a block each: -8 times the sum of x, which the weights' codes are too large by
   };
 };
 
@@ -107,8 +107,11 @@ inline void prepareRow(Codes4::Part* part, const float* x, int64_t k) {
       __builtin_memcpy(to, from, run);
       __builtin_memcpy(to + vectorBytes, from + blockColumns, run);
     }
-    for (int step = 0; step < 4; step++)
-      for (int half = 0; half < 2; half++) startSums(part->start[step][half], part->x[step][half], 8);
+    for (int block = 0; block < lanes; block++) {
+      int32_t sum = 0;
+      for (int64_t i = 0; i < blockColumns; i++) sum += codes[block * blockColumns + i];
+      part->correction[block] = part->scale[block] * (float)(-8 * sum);
+    }
   }
 }
 
@@ -123,7 +126,7 @@ template <bool isSigned>
 inline __attribute__((always_inline)) F sumsOf(I w, const int8_t* x, const int32_t* start) {
   if constexpr (isSigned && V::offset == 0) return V::floats(V::dotSigned(V::none(), w, V::bytes(x)));
   if constexpr (isSigned) return V::floats(V::dotSigned(V::bytes(start), w, V::bytes(x)));
-  return V::floats(V::dot(V::bytes(start), w, V::bytes(x)));
+  return V::floats(V::dot(V::none(), w, V::bytes(x)));
 }
 
 struct QuantizedRow {
@@ -170,14 +173,18 @@ template <int W, int X, bool tail, class Fetch>
 inline __attribute__((always_inline)) void chainPart(Chains<W, X>& acc, const QuantizedRow* rows,
                                                      const Codes4::Part* const* x, int64_t index, int64_t bytes,
                                                      Fetch& fetch) {
-  F factor[W * X];
+  typename V::Spread factor[W * X];
   UNROLL for (int r = 0; r < W; r++) {
     const Half* scales = (const Half*)rows[r].scales + index * lanes;
     fetch.scale(r, index * lanes * (int64_t)sizeof(Half));
     F scale;
     if constexpr (tail) scale = V::loadTail(scales, (int)(bytes / (blockColumns / 2)));
     else scale = V::load(scales);
-    UNROLL for (int c = 0; c < X; c++) factor[c * W + r] = V::mul(scale, V::load(x[c][index].scale));
+    UNROLL for (int c = 0; c < X; c++) {
+      F& sum = acc.sum[0][c * W + r];
+      sum = V::fma(scale, V::load(x[c][index].correction), sum);
+      factor[c * W + r] = V::mul(scale, V::load(x[c][index].scale));
+    }
   }
   auto step = [&](auto number) __attribute__((always_inline)) {
     constexpr int s = decltype(number)::value;
@@ -190,8 +197,8 @@ inline __attribute__((always_inline)) void chainPart(Chains<W, X>& acc, const Qu
       UNROLL for (int c = 0; c < X; c++) {
         const Codes4::Part& part = x[c][index];
         F &first = acc.sum[0][c * W + r], &second = acc.sum[1][c * W + r];
-        first = V::fma(sumsOf<false>(low, part.x[s][0], part.start[s][0]), V::template spread<s, 0>(factor[c * W + r]), first);
-        second = V::fma(sumsOf<false>(high, part.x[s][1], part.start[s][1]), V::template spread<s, 1>(factor[c * W + r]), second);
+        first = V::fma(sumsOf<false>(low, part.x[s][0], nullptr), V::template spread<s, 0>(factor[c * W + r]), first);
+        second = V::fma(sumsOf<false>(high, part.x[s][1], nullptr), V::template spread<s, 1>(factor[c * W + r]), second);
       }
     }
   };

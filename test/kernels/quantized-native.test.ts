@@ -63,6 +63,7 @@ function productOf(
   units: Units | null,
   perUnit: number,
   out: Matrix,
+  scales: Matrix | undefined,
 ) {
   const result = out.map((row) => [...row]);
   const bound = out.map((row) => row.map(() => 0));
@@ -72,7 +73,9 @@ function productOf(
       const terms = codes.map((v, k) => v * weight[o]![k]!);
       const value = sum(terms) + (bias ? bias[o]! : 0);
       result[r]![o] = relu && value < 0 ? 0 : value;
-      bound[r]![o] = 3e-6 * (1e-6 + sum(terms.map(Math.abs)) + Math.abs(value));
+      // Codes of int4 are multiplied as 0 … 15 and what is too much is taken off in float32.
+      const offset = scales ? sum(codes.map((v, k) => Math.abs(8 * v * scales[o]![Math.floor(k / 32)]!))) : 0;
+      bound[r]![o] = 3e-6 * (1e-6 + sum(terms.map(Math.abs)) + Math.abs(value) + offset);
     }
   });
   return [result.flat(), bound.flat()] as const;
@@ -141,6 +144,7 @@ function suite(instructionSet: ReturnType<typeof nativeInstructionSets>[number])
         set,
         perUnit,
         out.values,
+        weight.scales,
       );
       lab.product(out, x, weight, bias, relu, set, perUnit, rows);
       near(lab.read(out), expected, bound);
