@@ -64,9 +64,11 @@ export async function choosePolicy(
 ): Promise<Policy> {
   const policy = await chooseUnits(shape, kind, options, loadBundle);
   const { attention = policy.attention, refresh } = options;
-  if (refresh !== undefined && (!Number.isInteger(refresh) || refresh < 1 || attention !== "recover"))
+  if (refresh !== undefined && (!Number.isInteger(refresh) || refresh < 1))
+    throw new UsageError(`refresh is ${refresh}; it must be an integer of at least 1`);
+  if (refresh !== undefined && attention !== "recover")
     throw new UsageError(
-      `refresh is ${refresh}; it must be an integer of at least 1, and goes with attention "recover"`,
+      `refresh ${refresh} goes with attention "recover" only; with "${attention}" no head has anything to catch up`,
     );
   if (attention === "recover" && kind === "oracle")
     throw new UsageError(

@@ -77,6 +77,6 @@ export function pointFor(file: string, curve: readonly CurvePoint[], quality: nu
   if (point !== undefined) return point;
   const points = curve.map((one) => percent(one.quality)).join(", ");
   throw new UsageError(
-    `quality ${quality} (${percent(quality)} more perplexity) is better than every point of ${file}; it has ${points}`,
+    `quality ${quality} (${percent(quality)} more perplexity) is better than every point of ${file}; it has ${points}. Nothing is lost with the dense selector`,
   );
 }

@@ -39,7 +39,8 @@ async function run(
 ): Promise<Float32Array> {
   const { vocabSize } = model.shape;
   const logits = new Float32Array(ids.length * vocabSize);
-  const state = model.createState({ capacity: ids.length, maxRows: 64 });
+  const { attention } = selector;
+  const state = model.createState({ capacity: ids.length, maxRows: 64, attention });
   let at = 0;
   for (const rows of blocks) {
     model.forward(state, ids.subarray(at, at + rows), selector, "all");
@@ -75,10 +76,11 @@ describe.each(backends)("%s", (name, open) => {
     const dense = await run(kernels, model, denseSelector, [ids.length]);
     const all = uniformPolicy(layers, { kind: "topK", k: heads }, { kind: "topK", k: ffnDim });
     const trueSet = uniformPolicy(layers, { kind: "topK", k: heads }, { kind: "threshold", threshold: 0 });
-    for (const policy of [all, trueSet]) {
-      const selector = new ScoredSelector("oracle", kernels, oracleScorer, policy);
-      expectSame(await run(kernels, model, selector, [5, 1, 7]), dense);
-    }
+    for (const policy of [all, trueSet])
+      for (const mode of [{}, { attention: "recover" }, { attention: "recover", refresh: 4 }] as const) {
+        const selector = new ScoredSelector("oracle", kernels, oracleScorer, { ...policy, ...mode });
+        expectSame(await run(kernels, model, selector, [5, 1, 7]), dense);
+      }
     const one = uniformPolicy(layers, { kind: "topK", k: 1 }, { kind: "topK", k: 1 });
     const sparse = await run(kernels, model, new ScoredSelector("oracle", kernels, oracleScorer, one), [
       ids.length,

@@ -89,7 +89,7 @@ export function predictorsSection({ predictors, bundle }: Numbers): Section {
     title,
     method: `The bundle's own policy, each layer with its own size. Neurons are predicted from ${bundle.sources.neurons}, heads from ${bundle.sources.heads}. Recall: share of the true set that is computed; precision: share of what is computed that is in the true set; both of the sparse run's own inputs. For heads, the true set is as many of the largest norms as were chosen.`,
     sentences: [
-      `With this bundle perplexity is ${perplexity(sparse)}, ${change(sparse / dense - 1)} against dense; the KL divergence from dense is ${nats(kl)} nats, and the most likely token is the same for ${percent(top1Agreement)} of the positions.`,
+      `With this bundle perplexity is ${perplexity(sparse)}, ${change(sparse / dense - 1)} against dense; the KL divergence from dense is ${nats(kl)} nats, and the most likely token is the same for ${percent(top1Agreement)} of the positions.${sparse < dense ? " That perplexity falls is luck with these documents: the divergence says what was lost." : ""}`,
       ...neuronSentences(predictors),
       headSentence(predictors),
     ],

@@ -85,7 +85,7 @@ function unionSentences(union: readonly BatchUnion[]): string[] {
   ];
   if (one.predicted !== null && last.predicted !== null)
     sentences.push(
-      `The union of the predicted sets, which is what an engine would compute, goes from ${percent(one.predicted)} to ${percent(last.predicted)}${last.predicted > 0.9 ? ": at that size prediction saves next to nothing" : ""}.`,
+      `The union of the predicted sets, each chosen as for one token alone, goes from ${percent(one.predicted)} to ${percent(last.predicted)}${last.predicted > 0.9 ? ": at that size prediction saves next to nothing" : ""}. A bundle whose thresholds rise with the batch has less to compute.`,
     );
   const published = polar.findLast(([batch]) => batch <= last.batch)!;
   const here = union.find(({ batch }) => batch === published[0]);
