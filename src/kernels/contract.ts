@@ -6,7 +6,8 @@
  * - Sums are accumulated in float32 (or wider), whatever the weights' dtype.
  * - A row of a result does not depend on the number of threads, nor on how many rows were computed with it. With weights
  *   in bf16, int8 or int4 the latter holds below 16 rows; 16 rows or more that share their units may be multiplied by a
- *   matrix unit that rounds both factors to bfloat16 (relative 2^-7 of Σ |x · w| at most).
+ *   matrix unit that rounds both factors to bfloat16, or (int8, int4) in sums of 16-bit integers (relative 2^-7 of
+ *   Σ |x · w| at most).
  *   With an active set that holds every unit, `product` and `accumulate` give the bits they give without one.
  * - Shapes are checked (`checks.ts`) before any work; a violation throws and changes nothing. What only the data can
  *   show (an id beyond the table, a set that is not ascending) may throw as late as the next wait; the ops called
@@ -21,7 +22,8 @@
  * `addRows` take an element for code · scale, rounded to float32 once; `product` and `recover` round the other factor:
  * each row of x, in blocks of 32 columns (the last may be short), to codes = round(x · i) and a scale s, with
  * m = max |x| of the block, s = m / 127 and i = 127 / m in float32, rounded to nearest even; all zero where m is zero or
- * so small that i is infinite. The sum is then Σ over blocks of (s · weight scale) · (dot product of the codes, exact).
+ * so small that i is infinite. The sum is then Σ over blocks of (s · weight scale) · (dot product of the codes, exact);
+ * with int4 the dot product may be of codes 0 … 15, and 8 times the sum of x's codes taken off in float32.
  * NaN or infinity anywhere in a row of x makes its outputs NaN. `accumulate` multiplies a[r, i] by the scale first, in
  * float32; with int4 it may round that factor: to bfloat16, or those of up to eight rows that follow each other
  * to multiples of a 127th of the largest of them.
