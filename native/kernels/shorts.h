@@ -1,0 +1,112 @@
+/** Rows of quantized weights, and of what they are multiplied with, as 16-bit numbers of one scale. */
+#pragma once
+#include "blocked-accumulate.h"
+
+namespace dejavu::DEJAVU_ISA {
+namespace {
+
+/** Columns of a vector of shorts. */
+constexpr int shortLanes = 2 * lanes;
+/** What x is rounded to: a part's products with 1024 fit in the 32 bits of every lane. */
+constexpr float mostX = lanes < 8 ? 16383 : 32767;
+static_assert(productDepth / lanes * 1024 * (int64_t)mostX < (1ll << 31), "sums of a part are too long");
+/** Of the largest code of int4, 8, in shorts. */
+constexpr float code4Unit = 128;
+
+/** The scale of `n` values, with which the largest becomes `most`: NaN where one is not finite. `inverse` may be zero. */
+inline float scaleOf(const float* x, int64_t n, float most, float& inverse) {
+  uint32_t bits = largestBits(x, n);
+  inverse = most / withBits(bits);
+  if (bits >= infinityBits) inverse = 0;
+  if (bits >= infinityBits) return __builtin_nanf("");
+  if (bits == 0 || bitsOf(inverse) >= infinityBits) inverse = 0;
+  return inverse == 0 ? 0 : withBits(bits) / most;
+}
+
+/** Values times `inverse` as shorts, to every `stride`-th vector; zeros behind the last. */
+inline void roundToShorts(int16_t* out, int64_t stride, const float* x, int64_t n, float inverse) {
+  const F factor = V::broadcast(inverse);
+  int64_t c = 0;
+  for (; c + shortLanes <= n; c += shortLanes, out += stride * shortLanes) V::storeShorts(out, V::shorts(x + c, factor));
+  if (c == n) return;
+  float padded[shortLanes] = {};
+  for (int64_t i = c; i < n; i++) padded[i - c] = x[i];
+  V::storeShorts(out, V::shorts(padded, factor));
+}
+
+/** The largest |scale| of some blocks of int4; NaN where one is not finite. */
+inline float largestScale(const Half* scales, int64_t blocks) {
+  F most = V::zero(), sum = V::zero();
+  for (int64_t b = 0; b < blocks; b += lanes) {
+    F scale = b + lanes <= blocks ? V::load(scales + b) : V::loadTail(scales + b, (int)(blocks - b));
+    F size = V::max(scale, V::sub(V::zero(), scale));
+    most = V::max(most, size);
+    sum = V::add(sum, size);
+  }
+  float all[lanes], largest = 0;
+  V::store(all, most);
+  for (int i = 0; i < lanes; i++) largest = all[i] > largest ? all[i] : largest;
+  return bitsOf(V::sum(sum)) < infinityBits ? largest : __builtin_nanf("");
+}
+
+/** Columns of weight rows as shorts, where all of a row have one scale. */
+template <class T>
+struct Shorts;
+
+template <>
+struct Shorts<int8_t> {
+  static constexpr float mostFactor = 32767;
+
+  /** What the factors of the row's shorts are, beside that of `finishGroup`. */
+  static float scaleOfPart(const Weights&, int64_t, int64_t, int64_t) { return 1; }
+  static float scaleOfRow(const BlockedJob& job, int64_t row) { return ::dejavu::DEJAVU_ISA::scaleOfRow<int8_t>(job.weight, row); }
+
+  template <int rows, class Place>
+  static inline void load(const Weights& weight, const int64_t (&index)[rows], const float*, int64_t first, int64_t n, Place place) {
+    for (int64_t c = 0; c < n; c += shortLanes) {
+      I shorts[rows];
+      for (int r = 0; r < rows; r++) shorts[r] = V::shorts(rowOf<int8_t>(weight, index[r]) + first + c);
+      place(c, shorts);
+    }
+  }
+};
+
+template <>
+struct Shorts<Codes4> {
+  static constexpr float mostFactor = 8191;
+  static_assert(ManyTile::depth * 1024 * (int64_t)mostFactor < (1ll << 31), "sums of a block are too long");
+
+  static const Half* scalesOf(const Weights& weight, int64_t index, int64_t first) {
+    return (const Half*)(weight.scales + index * weight.scaleStride) + first / blockColumns;
+  }
+  static float scaleOfPart(const Weights& weight, int64_t index, int64_t first, int64_t n) {
+    return largestScale(scalesOf(weight, index, first), (n + blockColumns - 1) / blockColumns) * (1 / code4Unit);
+  }
+  static float scaleOfRow(const BlockedJob& job, int64_t row) { return scaleOfPart(job.weight, row, 0, job.weightColumns); }
+
+  /** `scale`: of each row, as above. */
+  template <int rows, class Place>
+  static inline void load(const Weights& weight, const int64_t (&index)[rows], const float* scale, int64_t first, int64_t n, Place place) {
+    F inverse[rows];
+    for (int r = 0; r < rows; r++) {
+      float most = scale[r] * code4Unit;
+      inverse[r] = V::broadcast(most > 0 ? 32767 / most : 0);
+    }
+    for (int64_t c = 0; c < n; c += groupColumns) {
+      int32_t share[rows][lanes];  // of the scales in the largest one, in 32768ths
+      for (int r = 0; r < rows; r++)
+        V::store(share[r], V::integers(V::mul(V::loadTail(scalesOf(weight, index[r], first + c), 2), inverse[r])));
+      for (int64_t b = 0; b < blockColumns; b += shortLanes) {
+        I low[rows], high[rows];
+        for (int r = 0; r < rows; r++)
+          V::shortsOfCodes(rowOf<uint8_t>(weight, index[r]) + (first + c) / 2 + b, (int16_t)share[r][0], (int16_t)share[r][1],
+                           low[r], high[r]);
+        if (c + b < n) place(c + b, low);
+        if (c + b + blockColumns < n) place(c + b + blockColumns, high);
+      }
+    }
+  }
+};
+
+}  // namespace
+}  // namespace dejavu::DEJAVU_ISA
