@@ -28,8 +28,8 @@ inline void overBlocks(const BlockedJob& job, Each each) {
       each(s, i, smaller(i + Tile::depth, job.strand[s + 1]));
 }
 
-/** The factors of a panel of rows of x: step by step, one of each. */
-template <class Tile, class T>
+/** A panel of rows of x, which are the factors of weights in floats: step by step, one of each. */
+template <class Tile>
 void packFactors(const void* data, int64_t chunk, float*) {
   const BlockedJob& job = *(const BlockedJob*)data;
   overBlocks<Tile>(job, [&](int64_t, int64_t from, int64_t to) {
@@ -37,10 +37,7 @@ void packFactors(const void* data, int64_t chunk, float*) {
     for (int64_t r = 0; r < Tile::x; r++) {
       int64_t row = chunk * Tile::x + r;
       const float* x = job.x + row * job.xColumns;
-      for (int64_t i = from; i < to; i++) {
-        int64_t at = weightRow(job, i);
-        out[(i - from) * Tile::x + r] = row < job.rows ? factorOf<T>(job.weight, at, x[at]) : 0;
-      }
+      for (int64_t i = from; i < to; i++) out[(i - from) * Tile::x + r] = row < job.rows ? x[weightRow(job, i)] : 0;
     }
   });
 }

@@ -7,7 +7,7 @@ namespace {
 
 #define ROWS(quantized) {packProductRows, packProductRows, packProductRows, quantized, quantized}
 #define FLOATS(kernel, ...) {kernel<float>, kernel<Half>, kernel<Brain>, __VA_ARGS__}
-#define FACTORS(Tile, ...) {packFactors<Tile, float>, packFactors<Tile, Half>, packFactors<Tile, Brain>, __VA_ARGS__}
+#define FACTORS(Tile, ...) {packFactors<Tile>, packFactors<Tile>, packFactors<Tile>, __VA_ARGS__}
 
 constexpr Blocked blocked = {
     {blockedX, 128, 12 * blockedW, blockedW, productDepth* blockedW, 0, lanes, ROWS(packShortRows),

@@ -95,10 +95,9 @@ void finishGroup(const BlockedJob& job, const float* sums, int64_t first, int64_
       UNROLL for (int c = 0; c < blockedX; c++) acc[c] = V::load(sums + i * stepX + c * lanes);
       ::dejavu::DEJAVU_ISA::sums(acc, total);
       int64_t row = weightRow(job, first + i), rows = smaller(blockedX, job.rows - r);
-      for (int64_t c = 0; c < rows; c++) {
-        total[c] *= scaleOfRow<T>(job.weight, row);
-        job.out[(r + c) * job.outColumns + row] = finish(job.bias, job.relu, total[c], row);
-      }
+      float scale = scaleOfRow<T>(job.weight, row);
+      for (int64_t c = 0; c < rows; c++)
+        job.out[(r + c) * job.outColumns + row] = finish(job.bias, job.relu, total[c] * scale, row);
     }
 }
 

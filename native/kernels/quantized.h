@@ -50,17 +50,23 @@ inline uint32_t largestBits(const float* x, int64_t n) {
 constexpr uint32_t infinityBits = 0x7f800000u;
 constexpr float roundShift = 12582912.0f;  // 1.5 * 2^23: adding it rounds |v| < 2^22 to an integer, in the low bits
 
+/** The scale of `n` values, with which the largest becomes `most`: NaN where one is not finite. `inverse` may be zero. */
+inline float scaleOf(const float* x, int64_t n, float most, float& inverse) {
+  uint32_t bits = largestBits(x, n);
+  inverse = most / withBits(bits);
+  if (bits >= infinityBits) inverse = 0;
+  if (bits >= infinityBits) return __builtin_nanf("");
+  if (bits == 0 || bitsOf(inverse) >= infinityBits) inverse = 0;
+  return inverse == 0 ? 0 : withBits(bits) / most;
+}
+
 /** Rounds n values to codes -127 … 127 and returns their scale; NaN where a value is not finite. */
 inline float roundToCodes(int8_t* codes, const float* x, int64_t n) {
-  uint32_t bits = largestBits(x, n);
-  float most = withBits(bits), inverse = 127.0f / most, scale = most / 127.0f;
-  if (bits >= infinityBits) scale = __builtin_nanf(""), inverse = 0;
-  if (bits == 0 || bitsOf(inverse) >= infinityBits) scale = inverse = 0;
-  if (inverse == 0) {
+  float inverse, scale = scaleOf(x, n, 127, inverse);
+  if (inverse == 0)
     for (int64_t i = 0; i < n; i++) codes[i] = 0;
-    return scale;
-  }
-  for (int64_t i = 0; i < n; i++) codes[i] = (int8_t)(bitsOf(x[i] * inverse + roundShift) - bitsOf(roundShift));
+  else
+    for (int64_t i = 0; i < n; i++) codes[i] = (int8_t)(bitsOf(x[i] * inverse + roundShift) - bitsOf(roundShift));
   return scale;
 }
 
@@ -77,9 +83,9 @@ inline void roundBlocks(int8_t* codes, float* scales, const float* x, int64_t le
   }
 }
 
-/** What the sums of one vector start from. */
-inline void startSums(int32_t* start, const int8_t* x, int offset) {
-  V::store(start, V::minus(V::dot(V::none(), V::splat((int8_t)offset), V::bytes(x))));
+/** What the sums of one vector of int8 start from. */
+inline void startSums(int32_t* start, const int8_t* x) {
+  V::store(start, V::minus(V::dot(V::none(), V::splat((int8_t)V::offset), V::bytes(x))));
 }
 
 inline void prepareRow(Codes8::Part* part, const float* x, int64_t k) {
@@ -90,7 +96,7 @@ inline void prepareRow(Codes8::Part* part, const float* x, int64_t k) {
     for (int64_t i = 0; i < groupColumns; i += vectorBytes, part++) {
       __builtin_memcpy(part->x, codes + i, vectorBytes);
       for (int l = 0; l < lanes; l++) part->scale[l] = scales[(i + 4 * l) / blockColumns];
-      startSums(part->start, part->x, V::offset);
+      startSums(part->start, part->x);
     }
   }
 }
@@ -121,12 +127,12 @@ void prepare(const void* data, int64_t row, float*) {
   prepareRow((typename Q::Part*)(job.out + row * job.stride), job.x + row * job.k, job.k);
 }
 
-/** The integer sums of one vector, where they start from what was prepared. */
-template <bool isSigned>
-inline __attribute__((always_inline)) F sumsOf(I w, const int8_t* x, const int32_t* start) {
-  if constexpr (isSigned && V::offset == 0) return V::floats(V::dotSigned(V::none(), w, V::bytes(x)));
-  if constexpr (isSigned) return V::floats(V::dotSigned(V::bytes(start), w, V::bytes(x)));
-  return V::floats(V::dot(V::none(), w, V::bytes(x)));
+/** The integer sums of one vector of int8, and of one half of a vector of int4. */
+inline __attribute__((always_inline)) F sumsOf(I w, const Codes8::Part& part) {
+  return V::floats(V::dotSigned(V::offset == 0 ? V::none() : V::bytes(part.start), w, V::bytes(part.x)));
+}
+inline __attribute__((always_inline)) F sumsOf(I codes, const int8_t* x) {
+  return V::floats(V::dot(V::none(), codes, V::bytes(x)));
 }
 
 struct QuantizedRow {
@@ -152,7 +158,7 @@ inline __attribute__((always_inline)) void chainRows(Chains<W, X>& acc, const Qu
       UNROLL for (int c = 0; c < X; c++) {
         const Codes8::Part& part = x[c][i];
         F& sum = acc.sum[which][c * W + r];
-        sum = V::fma(sumsOf<true>(w, part.x, part.start), V::load(part.scale), sum);
+        sum = V::fma(sumsOf(w, part), V::load(part.scale), sum);
       }
     }
     i++;
@@ -197,8 +203,8 @@ inline __attribute__((always_inline)) void chainPart(Chains<W, X>& acc, const Qu
       UNROLL for (int c = 0; c < X; c++) {
         const Codes4::Part& part = x[c][index];
         F &first = acc.sum[0][c * W + r], &second = acc.sum[1][c * W + r];
-        first = V::fma(sumsOf<false>(low, part.x[s][0], nullptr), V::template spread<s, 0>(factor[c * W + r]), first);
-        second = V::fma(sumsOf<false>(high, part.x[s][1], nullptr), V::template spread<s, 1>(factor[c * W + r]), second);
+        first = V::fma(sumsOf(low, part.x[s][0]), V::template spread<s, 0>(factor[c * W + r]), first);
+        second = V::fma(sumsOf(high, part.x[s][1]), V::template spread<s, 1>(factor[c * W + r]), second);
       }
     }
   };

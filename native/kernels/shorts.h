@@ -13,16 +13,6 @@ static_assert(productDepth / lanes * 1024 * (int64_t)mostX < (1ll << 31), "sums 
 /** Of the largest code of int4, 8, in shorts. */
 constexpr float code4Unit = 128;
 
-/** The scale of `n` values, with which the largest becomes `most`: NaN where one is not finite. `inverse` may be zero. */
-inline float scaleOf(const float* x, int64_t n, float most, float& inverse) {
-  uint32_t bits = largestBits(x, n);
-  inverse = most / withBits(bits);
-  if (bits >= infinityBits) inverse = 0;
-  if (bits >= infinityBits) return __builtin_nanf("");
-  if (bits == 0 || bitsOf(inverse) >= infinityBits) inverse = 0;
-  return inverse == 0 ? 0 : withBits(bits) / most;
-}
-
 /** Values times `inverse` as shorts, to every `stride`-th vector; zeros behind the last. */
 inline void roundToShorts(int16_t* out, int64_t stride, const float* x, int64_t n, float inverse) {
   const F factor = V::broadcast(inverse);

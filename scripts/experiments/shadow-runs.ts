@@ -15,7 +15,6 @@ import {
 import { meanValues } from "../../src/train/batches.ts";
 import type { Parameters } from "../../src/train/factors.ts";
 import { squareLoss } from "../../src/train/loss.ts";
-
 import { partOf } from "../../src/train/prepare-shadow.ts";
 import { predictorOnDevice, uncut } from "../../src/train/prepared-layer.ts";
 import type { Rows } from "../../src/train/rows.ts";

@@ -1,5 +1,4 @@
 /** The study: all parts in their order, each kept once it is finished, and the numbers of the report. */
-
 import { createHash } from "node:crypto";
 import { createReadStream, existsSync } from "node:fs";
 import { basename, resolve } from "node:path";
