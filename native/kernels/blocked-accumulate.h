@@ -42,45 +42,46 @@ void packFactors(const void* data, int64_t chunk, float*) {
   });
 }
 
-/** Columns of a block of weight rows: widened, row after row … */
+/**
+ * Columns of a block of weight rows: widened, row after row … Rows are found anew by each step: behind a pointer that
+ * moves at a step's end, GCC loads the next row early, and through the stack.
+ */
 template <class Tile>
 struct WidenedColumns {
-  const float* at;
-  void enter(int64_t i) { at += i * Tile::columns; }
-  F load(int64_t v) const { return V::load(at + v * lanes); }
+  const float* first;
+  const float* row(int64_t s) const { return first + s * Tile::columns; }
 };
 /** … or where they are. */
 template <class T>
 struct DirectColumns {
   const BlockedJob& job;
   int64_t position, first;
-  const T* row = nullptr;
-  void enter(int64_t) { row = rowOf<T>(job.weight, weightRow(job, position++)) + first; }
-  F load(int64_t v) const { return V::load(row + v * lanes); }
+  const T* row(int64_t s) const { return rowOf<T>(job.weight, weightRow(job, position + s)) + first; }
 };
 
 /** Continues (or starts) the chains of a tile over `steps` weight rows. */
 template <class Tile, class Columns>
-inline __attribute__((always_inline)) void addTile(float* sums, Columns w, const float* factors, int64_t steps,
+inline __attribute__((always_inline)) void addTile(float* sums, const Columns& w, const float* factors, int64_t steps,
                                                    bool isFirst, Soon& soon) {
   constexpr int X = Tile::x, C = Tile::c;
   F acc[X * C];
   UNROLL for (int i = 0; i < X * C; i++) acc[i] = isFirst ? V::zero() : V::load(sums + i * lanes);
-  auto step = [&]() __attribute__((always_inline)) {
+  auto step = [&](int64_t s) __attribute__((always_inline)) {
+    const auto* row = w.row(s);
     F b[C];
-    UNROLL for (int c = 0; c < C; c++) b[c] = w.load(c);
+    UNROLL for (int c = 0; c < C; c++) b[c] = V::load(row + c * lanes);
     UNROLL for (int r = 0; r < X; r++) {
       F f = V::broadcast(factors[r]);
       UNROLL for (int c = 0; c < C; c++) acc[r * C + c] = V::fma(f, b[c], acc[r * C + c]);
     }
     factors += X;
   };
-  w.enter(0);
-  for (int64_t s = 0; s < steps; s++) {
-    if (s % 4 == 3) soon.step();
-    step();
-    if (s + 1 < steps) w.enter(1);
+  int64_t s = 0;
+  for (; s + 4 <= steps; s += 4) {
+    soon.step();
+    UNROLL for (int i = 0; i < 4; i++) step(s + i);
   }
+  for (; s < steps; s++) step(s);
   UNROLL for (int i = 0; i < X * C; i++) V::store(sums + i * lanes, acc[i]);
 }
 
