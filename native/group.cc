@@ -13,6 +13,7 @@ struct Touched {
 
 Touched touched(const ProductJob& job) { return {{job.out, nullptr}, {job.x, job.set.indices, job.set.counts, nullptr}}; }
 Touched touched(const AccumulateJob& job) { return {{job.out, nullptr}, {job.a, job.set.indices, job.set.counts, nullptr}}; }
+Touched touched(const BlockedJob& job) { return {{job.out, nullptr}, {job.x, job.index, nullptr, nullptr}}; }
 Touched touched(const AttentionJob& job) { return {{job.out, nullptr}, {job.q, job.keys, job.values, job.set.indices}}; }
 Touched touched(const RowsJob& job) {
   const void* out = job.out ? static_cast<const void*>(job.out) : job.set.indices;

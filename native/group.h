@@ -3,7 +3,7 @@
 #include <variant>
 #include <vector>
 
-#include "kernels/table.h"
+#include "kernels/blocked-job.h"
 
 namespace dejavu {
 
@@ -34,7 +34,7 @@ class Group {
   static void run(const void* group, int64_t chunk, float* scratch);
 
  private:
-  using AnyJob = std::variant<ProductJob, AccumulateJob, AttentionJob, RowsJob>;
+  using AnyJob = std::variant<ProductJob, AccumulateJob, BlockedJob, AttentionJob, RowsJob>;
   struct Entry {
     Kernel kernel;
     AnyJob job;

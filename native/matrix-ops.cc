@@ -54,6 +54,8 @@ void Queue::product(Words& words) {
   if (rows == 0 || most == 0) return;
   if (gemm_.product(pool_, table_.gemm, job, weight.dtype)) return;
   if (blocked_.product(pool_, table_.blocked, job, weight.dtype)) return;
+  if (FewRows few = BlockedPlanner::few(pool_, table_.blocked, job, weight.dtype); few.kernel)
+    return submit(few.kernel, few.job, few.chunks);
   if (!group_.isOpen()) forget();
   bool tiles = (!units.indices || units.shared) && rows > 1;
   int64_t xRows = tiles ? (rows < blockRows ? rows : blockRows) : 1;
@@ -97,6 +99,8 @@ void Queue::accumulate(Words& words) {
   if (rows == 0 || d == 0) return;
   if (gemm_.accumulate(pool_, table_.gemm, job, weight.dtype)) return;
   if (blocked_.accumulate(pool_, table_.blocked, job, weight.dtype)) return;
+  if (FewRows few = BlockedPlanner::few(pool_, table_.blocked, job, weight.dtype); few.kernel)
+    return submit(few.kernel, few.job, few.chunks);
   bool tiles = (!units.indices || units.shared) && rows > 1;
   int64_t xRows = tiles ? (rows < chainRows ? rows : chainRows) : 1;
   if (!group_.isOpen()) forget();

@@ -42,43 +42,76 @@ void packFactors(const void* data, int64_t chunk, float*) {
   });
 }
 
-/**
- * Columns of a block of weight rows: widened, row after row … Rows are found anew by each step: behind a pointer that
- * moves at a step's end, GCC loads the next row early, and through the stack.
- */
+/** Columns of a block's weight rows: widened, row after row … */
 template <class Tile>
 struct WidenedColumns {
   const float* first;
-  const float* row(int64_t s) const { return first + s * Tile::columns; }
+  void load(F (&b)[Tile::c], int64_t s) const {
+    UNROLL for (int c = 0; c < Tile::c; c++) b[c] = V::load(first + s * Tile::columns + c * lanes);
+  }
 };
-/** … or where they are. */
-template <class T>
+/** … or where they are, and, if asked, widened for the next panel of x. */
+template <class Tile, class T, bool widens>
 struct DirectColumns {
   const BlockedJob& job;
   int64_t position, first;
+  float* widened;
   const T* row(int64_t s) const { return rowOf<T>(job.weight, weightRow(job, position + s)) + first; }
+  void load(F (&b)[Tile::c], int64_t s) const {
+    const T* from = row(s);
+    UNROLL for (int c = 0; c < Tile::c; c++) {
+      b[c] = V::load(from + c * lanes);
+      if (widens) V::store(widened + s * Tile::columns + c * lanes, b[c]);
+    }
+  }
 };
 
-/** Continues (or starts) the chains of a tile over `steps` weight rows. */
-template <class Tile, class Columns>
-inline __attribute__((always_inline)) void addTile(float* sums, const Columns& w, const float* factors, int64_t steps,
-                                                   bool isFirst, Soon& soon) {
-  constexpr int X = Tile::x, C = Tile::c;
+/** Fetches the same columns of rows so many steps later. */
+template <class Columns>
+struct ColumnsSoon {
+  const Columns& w;
+  int64_t ahead, last;
+  void step(int64_t s) const {
+    UNROLL for (int i = 0; i < 4; i++) V::prefetch(w.row(smaller(s + i + ahead, last)));
+  }
+};
+
+/** What a block's weight rows are multiplied by: packed, step after step … */
+template <class Tile>
+struct PackedFactors {
+  const float* first;
+  float factor(int64_t s, int r) const { return first[s * Tile::x + r]; }
+};
+/** … or where it is. */
+template <int X>
+struct DirectFactors {
+  const BlockedJob& job;
+  int64_t position;
+  const float* rows[X];
+
+  DirectFactors(const BlockedJob& job, int64_t position, int64_t row) : job(job), position(position) {
+    for (int r = 0; r < X; r++) rows[r] = job.x + (row + r) * job.xColumns;
+  }
+  float factor(int64_t s, int r) const { return rows[r][weightRow(job, position + s)]; }
+};
+
+/** Continues (or starts) the chains of X rows by C vectors of columns over `steps` weight rows. */
+template <int X, int C, class Columns, class Factors, class Fetch>
+inline __attribute__((always_inline)) void addTile(float* sums, const Columns& w, const Factors& x, int64_t steps,
+                                                   bool isFirst, Fetch& soon) {
   F acc[X * C];
   UNROLL for (int i = 0; i < X * C; i++) acc[i] = isFirst ? V::zero() : V::load(sums + i * lanes);
   auto step = [&](int64_t s) __attribute__((always_inline)) {
-    const auto* row = w.row(s);
     F b[C];
-    UNROLL for (int c = 0; c < C; c++) b[c] = V::load(row + c * lanes);
+    w.load(b, s);
     UNROLL for (int r = 0; r < X; r++) {
-      F f = V::broadcast(factors[r]);
+      F f = V::broadcast(x.factor(s, r));
       UNROLL for (int c = 0; c < C; c++) acc[r * C + c] = V::fma(f, b[c], acc[r * C + c]);
     }
-    factors += X;
   };
   int64_t s = 0;
   for (; s + 4 <= steps; s += 4) {
-    soon.step();
+    soon.step(s);
     UNROLL for (int i = 0; i < 4; i++) step(s + i);
   }
   for (; s < steps; s++) step(s);
@@ -121,15 +154,7 @@ struct AddedChunk {
                 columns * panels * (steps / 4));
   }
 
-  /** All panels of x over one panel of columns. */
-  template <class Columns>
-  inline __attribute__((always_inline)) void add(float* chains, int64_t column, const Columns& w, int64_t from,
-                                                 int64_t to, bool isFirst, Soon& soon) const {
-    const float* factors = job.packed + from * Tile::paddedRows(job);
-    for (int64_t p = 0; p < panels; p++)
-      addTile<Tile>(chains + (column * panels + p) * Tile::sums, w, factors + p * (to - from) * Tile::x, to - from,
-                    isFirst, soon);
-  }
+  float* sumsOf(float* chains, int64_t column, int64_t panel) const { return chains + (column * panels + panel) * Tile::sums; }
 
   /** Strand after strand; `block(chains, from, to, isFirst)` adds a block of weight rows. */
   template <class Block>
@@ -153,30 +178,51 @@ struct AddedChunk {
 
 template <class T>
 void multiplyAccumulate(const void* data, int64_t number, float* scratch) {
-  AddedChunk<ManyTile> chunk(*(const BlockedJob*)data, number, scratch, 0);
+  using Tile = ManyTile;
+  const BlockedJob& job = *(const BlockedJob*)data;
+  AddedChunk<Tile> chunk(job, number, scratch, 0);
   chunk.run([&](float* chains, int64_t from, int64_t to, bool isFirst) {
     chunk.widen<T>(chunk.weights, from, to, chunk.first, chunk.width);
-    Soon soon = chunk.after<T>(to, ManyTile::depth);
+    Soon soon = chunk.after<T>(to, Tile::depth);
+    const float* factors = job.packed + from * Tile::paddedRows(job);
     for (int64_t c = 0; c < chunk.columns; c++)
-      chunk.add(chains, c, WidenedColumns<ManyTile>{chunk.block(c)}, from, to, isFirst, soon);
+      for (int64_t p = 0; p < chunk.panels; p++)
+        addTile<Tile::x, Tile::c>(chunk.sumsOf(chains, c, p), WidenedColumns<Tile>{chunk.block(c)},
+                                  PackedFactors<Tile>{factors + p * (to - from) * Tile::x}, to - from, isFirst, soon);
   });
 }
 
-/** The same with weights where they are, but for columns that do not fill a panel. */
+/** The same with weights and factors where they are. */
 template <class T>
 void multiplyFewAccumulate(const void* data, int64_t number, float* scratch) {
-  AddedChunk<FewTile> chunk(*(const BlockedJob*)data, number, scratch, 1);
+  using Tile = FewTile;
+  const BlockedJob& job = *(const BlockedJob*)data;
+  AddedChunk<Tile> chunk(job, number, scratch, 1);
+  // Rows that lie far apart drive each other out of L1 before the next panel of x comes.
+  bool returns = Tile::depth * job.weight.stride <= 24 << 10;
   chunk.run([&](float* chains, int64_t from, int64_t to, bool isFirst) {
-    Soon soon = chunk.after<T>(to, FewTile::depth);
     for (int64_t c = 0; c < chunk.columns; c++) {
-      int64_t at = chunk.first + c * FewTile::columns, count = smaller(FewTile::columns, chunk.first + chunk.width - at);
-      if (count == FewTile::columns) {
-        chunk.add(chains, c, DirectColumns<T>{chunk.job, from, at}, from, to, isFirst, soon);
-        continue;
+      int64_t at = chunk.first + c * Tile::columns, count = smaller(Tile::columns, chunk.first + chunk.width - at);
+      auto add = [&](int64_t p, auto rows, const auto& columns, const auto& soon) __attribute__((always_inline)) {
+        constexpr int X = decltype(rows)::value;
+        DirectFactors<X> factors(job, from, p * Tile::x);
+        addTile<X, Tile::c>(chunk.sumsOf(chains, c, p), columns, factors, to - from, isFirst, soon);
+      };
+      NothingSoon none;
+      WidenedColumns<Tile> widened{chunk.weights};
+      DirectColumns<Tile, T, false> direct{job, from, at, nullptr};
+      DirectColumns<Tile, T, true> widening{job, from, at, chunk.weights};
+      ColumnsSoon<decltype(widening)> soon{widening, Tile::depth, job.depth - from - 1};
+      bool isWhole = count == Tile::columns;
+      if (!isWhole) {
+        clear(chunk.weights, Tile::depth * Tile::columns);
+        chunk.widen<T>(chunk.weights, from, to, at, count);
       }
-      for (int64_t i = 0; i < FewTile::depth * FewTile::columns; i++) chunk.weights[i] = 0;
-      chunk.widen<T>(chunk.weights, from, to, at, count);
-      chunk.add(chains, c, WidenedColumns<FewTile>{chunk.weights}, from, to, isFirst, soon);
+      overPanels<Tile::x>(job.rows, [&](int64_t p, auto rows) __attribute__((always_inline)) {
+        if (isWhole && returns) add(p, rows, direct, none);
+        else if (isWhole && p == 0) add(p, rows, widening, soon);
+        else add(p, rows, widened, none);
+      });
     }
   });
 }

@@ -2,7 +2,7 @@
  * Products of several rows in ordinary vectors: what the planner in native/blocked.cc hands to the kernels. Plain data
  * only, as in table.h.
  *
- * x is packed once per op for all threads; the weights are widened to float32 by each thread as it goes, a block at a
+ * Of many rows, x is packed once per op for all threads; weights are widened to float32 by each thread as it goes, a block at a
  * time, and kept in the first caches while all rows of x pass. With weights in floats an output is the very chain that
  * a row alone gets.
  */
@@ -37,13 +37,16 @@ struct BlockedJob {
 struct BlockedOp {
   int64_t panelRows;           // rows of x that a tile multiplies at once
   int64_t mostRows;            // that a chunk keeps in the second cache
-  int64_t width, widthStep;    // outputs of a chunk: at most, and a multiple of
+  int64_t leastWidth, width, widthStep;  // outputs of a chunk: enough to please the prefetcher, at most, a multiple of
   int64_t perChunk, perOutput, perSum;  // floats of scratch: of a chunk, of each output and of each sum
-  Kernel pack[weightTypes];      // chunk = panel of rows
+  Kernel pack[weightTypes];      // chunk = panel of rows; null where x is read where it is
   Kernel multiply[weightTypes];  // chunk = chunkWidth outputs; null where a weight type is not for it
 };
 
-/** `few`: of so few rows (at most fewRows) that widening weights apart costs more than widening them for each panel. */
+/**
+ * `few`: of so few rows (at most fewRows) that widening weights apart, and packing x, costs more than widening weights for
+ * each panel.
+ */
 struct Blocked {
   BlockedOp product, accumulate, fewProduct, fewAccumulate;
 };

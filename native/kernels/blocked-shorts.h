@@ -42,13 +42,13 @@ inline void packShortRows(const void* data, int64_t chunk, float*) {
   }
 }
 
-inline __attribute__((always_inline)) void multiplyShortTile(float* sums, const int16_t* w, const float* wScale,
-                                                             const int16_t* x, const float* xScale, int64_t steps,
-                                                             bool isFirst, Soon& soon) {
+inline __attribute__((always_inline)) void multiplyShortTile(F (&sums)[blockedW * blockedX], const int16_t* w,
+                                                             const float* wScale, const int16_t* x, const float* xScale,
+                                                             int64_t steps, Soon& soon) {
   I acc[blockedW * blockedX];
   UNROLL for (int i = 0; i < blockedW * blockedX; i++) acc[i] = V::none();
   for (int64_t s = 0; s < steps; s++, w += blockedW * shortLanes, x += blockedX * shortLanes) {
-    if (s % 4 == 3) soon.step();
+    if (s % 4 == 3) soon.step(s);
     I b[blockedX];
     UNROLL for (int c = 0; c < blockedX; c++) b[c] = V::bytes(x + c * shortLanes);
     UNROLL for (int r = 0; r < blockedW; r++) {
@@ -58,9 +58,8 @@ inline __attribute__((always_inline)) void multiplyShortTile(float* sums, const 
   }
   UNROLL for (int r = 0; r < blockedW; r++)
     UNROLL for (int c = 0; c < blockedX; c++) {
-      float* sum = sums + (r * blockedX + c) * lanes;
-      F before = isFirst ? V::zero() : V::load(sum);
-      V::store(sum, V::fma(V::floats(acc[r * blockedX + c]), V::broadcast(wScale[r] * xScale[c]), before));
+      F& sum = sums[r * blockedX + c];
+      sum = V::fma(V::floats(acc[r * blockedX + c]), V::broadcast(wScale[r] * xScale[c]), sum);
     }
 }
 
@@ -83,12 +82,12 @@ void multiplyShorts(const void* data, int64_t chunk, float* scratch) {
         });
       }
       Soon soon = part.after<T>(job, o, x.steps);
-      float* mine = sums + o / blockedW * part.panels * tileSums;
       for (int64_t p = 0; p < part.panels; p++)
-        multiplyShortTile(mine + p * tileSums, weights, scale, x.panel(p), x.scales + p * blockedX, x.steps, k == 0, soon);
+        part.multiply<T, blockedX>(job, sums, o, p, [&](F (&acc)[blockedW * blockedX]) __attribute__((always_inline)) {
+          multiplyShortTile(acc, weights, scale, x.panel(p), x.scales + p * blockedX, x.steps, soon);
+        });
     }
   }
-  part.finish<T>(job, sums);
 }
 
 /** Where the factors of a block of weight rows lie, and their scales. */
@@ -134,7 +133,7 @@ inline __attribute__((always_inline)) void addShortTile(float* sums, const int32
   I acc[X * C];
   UNROLL for (int i = 0; i < X * C; i++) acc[i] = V::none();
   for (int64_t q = 0; q < pairs; q++, w += C * lanes, factors += X) {
-    if (q % 4 == 3) soon.step();
+    if (q % 4 == 3) soon.step(q);
     I b[C];
     UNROLL for (int c = 0; c < C; c++) b[c] = V::bytes(w + c * lanes);
     UNROLL for (int r = 0; r < X; r++) {

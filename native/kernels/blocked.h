@@ -15,65 +15,79 @@ constexpr int64_t stepX = blockedX * lanes, stepW = blockedW * lanes, tileSums =
 /** Rows of x, those that fill the last panel included. */
 inline int64_t paddedRows(const BlockedJob& job) { return (job.rows + blockedX - 1) / blockedX * blockedX; }
 
-/** A panel of rows of x: step by step, a vector of each. */
-inline void packProductRows(const void* data, int64_t chunk, float*) {
+/** Columns of a panel of rows of x: step by step, a vector of each. */
+inline void packPanel(const BlockedJob& job, int64_t panel, int64_t k, int64_t depth, float* out) {
+  for (int64_t r = 0; r < blockedX; r++) {
+    int64_t row = panel * blockedX + r, c = 0;
+    const float* x = job.x + row * job.xColumns + k;
+    float* to = out + r * lanes;
+    if (row >= job.rows) {
+      for (; c < depth; c += lanes, to += stepX) V::store(to, V::zero());
+      continue;
+    }
+    for (; c + lanes <= depth; c += lanes, to += stepX) V::store(to, V::load(x + c));
+    if (c < depth) V::store(to, V::loadTail(x + c, (int)(depth - c)));
+  }
+}
+
+void packProductRows(const void* data, int64_t chunk, float*) {
   const BlockedJob& job = *(const BlockedJob*)data;
   for (int64_t k = 0; k < job.depth; k += productDepth) {
     int64_t depth = smaller(productDepth, job.depth - k), steps = (depth + lanes - 1) / lanes;
-    float* out = job.packed + k * paddedRows(job) + chunk * steps * stepX;
-    for (int64_t r = 0; r < blockedX; r++) {
-      int64_t row = chunk * blockedX + r, c = 0;
-      const float* x = job.x + row * job.xColumns + k;
-      float* to = out + r * lanes;
-      if (row >= job.rows) {
-        for (; c < depth; c += lanes, to += stepX) V::store(to, V::zero());
-        continue;
-      }
-      for (; c + lanes <= depth; c += lanes, to += stepX) V::store(to, V::load(x + c));
-      if (c < depth) V::store(to, V::loadTail(x + c, (int)(depth - c)));
-    }
+    packPanel(job, chunk, k, depth, job.packed + k * paddedRows(job) + chunk * steps * stepX);
   }
 }
 
 /** A group of weight rows for a tile: widened, step by step a vector of each … */
 struct WidenedRows {
+  static constexpr int tail = 0;
   const float* at;
   F load(int r, int64_t s) const { return V::load(at + (s * blockedW + r) * lanes); }
   F last(int r, int64_t s) const { return load(r, s); }
 };
-/** … or where they are, with `tail` columns at the last step. */
+/** … or where they are, with `tail` columns at the last step unless it is whole. */
 template <class T>
 struct DirectRows {
   const T* rows[blockedW];
   int tail;
   F load(int r, int64_t s) const { return V::load(rows[r] + s * lanes); }
-  F last(int r, int64_t s) const {
-    return tail == lanes ? load(r, s) : V::loadTail(rows[r] + s * lanes, tail);
-  }
+  F last(int r, int64_t s) const { return V::loadTail(rows[r] + s * lanes, tail); }
 };
 
-/** Continues (or starts) the chains of a tile over `steps`. */
-template <class Rows>
-inline __attribute__((always_inline)) void multiplyTile(float* sums, const Rows& w, const float* x, int64_t steps,
-                                                        bool isFirst, Soon& soon) {
-  F acc[blockedW * blockedX];
-  UNROLL for (int i = 0; i < blockedW * blockedX; i++) acc[i] = isFirst ? V::zero() : V::load(sums + i * lanes);
+/** Fetches what the same steps of other weight rows read … */
+template <class T>
+struct RowsSoon {
+  const T* rows[blockedW];
+  void step(int64_t s) const {
+    constexpr int64_t bytes = 4 * lanes * sizeof(T);
+    UNROLL for (int r = 0; r < blockedW; r++)
+      for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch((const uint8_t*)(rows[r] + s * lanes) + at, 0, 3);
+  }
+};
+/** … or nothing. */
+struct NothingSoon {
+  void step(int64_t) const {}
+};
+
+/** Continues the chains of a tile over `steps`; `soon.step(s)` is told of every fourth one. */
+template <int X, class Rows, class Fetch>
+inline __attribute__((always_inline)) void multiplyTile(F (&acc)[blockedW * X], const Rows& w, const float* x, int64_t steps,
+                                                        Fetch& soon) {
   auto step = [&](int64_t s, auto isLast) __attribute__((always_inline)) {
-    F b[blockedX];
-    UNROLL for (int c = 0; c < blockedX; c++) b[c] = V::load(x + s * stepX + c * lanes);
-    UNROLL for (int r = 0; r < blockedW; r++) {
-      F a = decltype(isLast)::value ? w.last(r, s) : w.load(r, s);
-      UNROLL for (int c = 0; c < blockedX; c++) acc[r * blockedX + c] = V::fma(a, b[c], acc[r * blockedX + c]);
+    F a[blockedW];  // with them and one vector of x, all registers are taken
+    UNROLL for (int r = 0; r < blockedW; r++) a[r] = decltype(isLast)::value ? w.last(r, s) : w.load(r, s);
+    UNROLL for (int c = 0; c < X; c++) {
+      F b = V::load(x + s * stepX + c * lanes);
+      UNROLL for (int r = 0; r < blockedW; r++) acc[r * X + c] = V::fma(a[r], b, acc[r * X + c]);
     }
   };
-  int64_t s = 0;
-  for (; s + 4 < steps; s += 4) {
-    soon.step();
+  int64_t s = 0, whole = w.tail > 0 ? steps - 1 : steps;
+  for (; s + 4 <= whole; s += 4) {
+    soon.step(s);
     UNROLL for (int i = 0; i < 4; i++) step(s + i, Number<0>{});
   }
-  for (; s + 1 < steps; s++) step(s, Number<0>{});
-  step(s, Number<1>{});
-  UNROLL for (int i = 0; i < blockedW * blockedX; i++) V::store(sums + i * lanes, acc[i]);
+  for (; s < whole; s++) step(s, Number<0>{});
+  if (w.tail > 0) step(s, Number<1>{});
 }
 
 template <class T>
@@ -85,20 +99,25 @@ inline float scaleOfRow<int8_t>(const Weights& weight, int64_t row) {
   return *(const float*)(weight.scales + row * weight.scaleStride);
 }
 
-/** A group of weight rows, `count` of them, and all panels of x: what is left of chains at their end. */
-template <class T>
-void finishGroup(const BlockedJob& job, const float* sums, int64_t first, int64_t count) {
-  for (int64_t r = 0; r < job.rows; r += blockedX, sums += tileSums)
-    for (int64_t i = 0; i < count; i++) {
-      F acc[blockedX];
-      float total[blockedX];
-      UNROLL for (int c = 0; c < blockedX; c++) acc[c] = V::load(sums + i * stepX + c * lanes);
-      ::dejavu::DEJAVU_ISA::sums(acc, total);
-      int64_t row = weightRow(job, first + i), rows = smaller(blockedX, job.rows - r);
-      float scale = scaleOfRow<T>(job.weight, row);
-      for (int64_t c = 0; c < rows; c++)
-        job.out[(r + c) * job.outColumns + row] = finish(job.bias, job.relu, total[c] * scale, row);
+/** What is left of a tile's chains at their end: of `rows` rows of x from r on, and `count` weight rows from a position on. */
+template <class T, int X>
+inline __attribute__((always_inline)) void finishTile(const BlockedJob& job, const F (&acc)[blockedW * X], int64_t r,
+                                                      int64_t rows, int64_t first, int64_t count) {
+  float total[blockedW * X];
+  sums(acc, total);
+  for (int64_t i = 0; i < count; i++) {
+    int64_t row = weightRow(job, first + i);
+    float scale = scaleOfRow<T>(job.weight, row);
+    float* out = job.out + r * job.outColumns + row;
+    auto write = [&](int64_t c) __attribute__((always_inline)) {
+      out[c * job.outColumns] = finish(job.bias, job.relu, total[i * X + c] * scale, row);
+    };
+    if (rows == X) {
+      UNROLL for (int c = 0; c < X; c++) write(c);
+    } else {
+      for (int64_t c = 0; c < rows; c++) write(c);
     }
+  }
 }
 
 /** A part of the sums, and the groups of a chunk. */
@@ -127,18 +146,19 @@ struct ProductPart {
                 bytesOf<T>(smaller(productDepth, left)), panels * (steps / 4));
   }
 
-  /** All panels of x over the group from o on. */
-  template <class Rows>
-  inline __attribute__((always_inline)) void multiply(float* sums, int64_t o, const Rows& rows, Soon& soon) const {
-    float* mine = sums + o / blockedW * panels * tileSums;
-    for (int64_t p = 0; p < panels; p++)
-      multiplyTile(mine + p * tileSums, rows, x + p * steps * stepX, steps, k == 0, soon);
-  }
-
-  template <class T>
-  void finish(const BlockedJob& job, const float* sums) const {
-    for (int64_t o = 0; o < width; o += blockedW)
-      finishGroup<T>(job, sums + o / blockedW * panels * tileSums, first + o, smaller(blockedW, width - o));
+  /** The group from o on and the X rows of panel p, by `tile(acc)`. Chains that are not at their end wait in `sums`. */
+  template <class T, int X, class Tile>
+  inline __attribute__((always_inline)) void multiply(const BlockedJob& job, float* sums, int64_t o, int64_t p,
+                                                      Tile tile) const {
+    float* mine = sums + (o / blockedW * panels + p) * tileSums;
+    F acc[blockedW * X];
+    UNROLL for (int i = 0; i < blockedW * X; i++) acc[i] = k == 0 ? V::zero() : V::load(mine + i * lanes);
+    tile(acc);
+    if (k + depth == job.depth) {
+      int64_t r = p * blockedX;
+      return finishTile<T, X>(job, acc, r, smaller(X, job.rows - r), first + o, smaller(blockedW, width - o));
+    }
+    UNROLL for (int i = 0; i < blockedW * X; i++) V::store(mine + i * lanes, acc[i]);
   }
 };
 
@@ -158,29 +178,57 @@ void multiplyProduct(const void* data, int64_t chunk, float* scratch) {
           for (int64_t v = 0; v < part.steps; v++) V::store(place(v), V::zero());
       }
       Soon soon = part.after<T>(job, o, part.steps);
-      part.multiply(sums, o, WidenedRows{weights}, soon);
+      for (int64_t p = 0; p < part.panels; p++)
+        part.multiply<T, blockedX>(job, sums, o, p, [&](F (&acc)[blockedW * blockedX]) __attribute__((always_inline)) {
+          multiplyTile<blockedX>(acc, WidenedRows{weights}, part.x + p * part.steps * stepX, part.steps, soon);
+        });
     }
   }
-  part.finish<T>(job, sums);
 }
 
-/** The same with weights where they are; where a group lacks rows its last one stands in for them. */
+/** Calls `each(Number<count>)` unless the count, which is at most `most`, is zero. */
+template <int most, class Each>
+inline __attribute__((always_inline)) void withRows(int64_t count, Each each) {
+  if (count == most) each(Number<most>{});
+  else if constexpr (most > 1) withRows<most - 1>(count, each);
+}
+
+/** Panels of X rows of what is left, then those that do not fill one: `each(panel, Number<rows>)`. */
+template <int X, class Each>
+inline __attribute__((always_inline)) void overPanels(int64_t rows, Each each) {
+  int64_t p = 0;
+  for (; rows >= X; rows -= X) each(p++, Number<X>{});
+  if constexpr (X > 1) withRows<X - 1>(rows, [&](auto count) __attribute__((always_inline)) { each(p, count); });
+}
+
+/** The same with weights where they are; where a group lacks rows its last one stands in for them. x is packed here. */
 template <class T>
 void multiplyFew(const void* data, int64_t chunk, float* scratch) {
   const BlockedJob& job = *(const BlockedJob*)data;
   ProductPart part(job, chunk);
+  NothingSoon none;
+  float *x = scratch, *sums = scratch + productDepth * paddedRows(job);
   for (int64_t k = 0; k < job.depth; k += productDepth) {
     part.enter(job, k);
+    int64_t panelFloats = part.steps * stepX;
+    for (int64_t p = 0; p < part.panels; p++) packPanel(job, p, k, part.depth, x + p * panelFloats);
     for (int64_t o = 0; o < part.width; o += blockedW) {
       DirectRows<T> rows;
-      for (int64_t r = 0; r < blockedW; r++)
+      RowsSoon<T> later;
+      rows.tail = (int)(part.depth % lanes);
+      for (int64_t r = 0; r < blockedW; r++) {
         rows.rows[r] = rowOf<T>(job.weight, weightRow(job, part.first + smaller(o + r, part.width - 1))) + k;
-      rows.tail = (int)(part.depth - (part.steps - 1) * lanes);
-      Soon soon = part.after<T>(job, o, part.steps);
-      part.multiply(scratch, o, rows, soon);
+        later.rows[r] = rowOf<T>(job.weight, weightRow(job, part.first + smaller(o + blockedW + r, part.width - 1))) + k;
+      }
+      overPanels<blockedX>(job.rows, [&](int64_t p, auto count) __attribute__((always_inline)) {
+        constexpr int X = decltype(count)::value;
+        part.multiply<T, X>(job, sums, o, p, [&](F (&acc)[blockedW * X]) __attribute__((always_inline)) {
+          if (p == 0) multiplyTile<X>(acc, rows, x + p * panelFloats, part.steps, later);
+          else multiplyTile<X>(acc, rows, x + p * panelFloats, part.steps, none);
+        });
+      });
     }
   }
-  part.finish<T>(job, scratch);
 }
 
 }  // namespace

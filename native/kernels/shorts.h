@@ -47,7 +47,7 @@ template <>
 struct Shorts<int8_t> {
   static constexpr float mostFactor = 32767;
 
-  /** What the factors of the row's shorts are, beside that of `finishGroup`. */
+  /** What the factors of the row's shorts are, beside that of `finishTile`. */
   static float scaleOfPart(const Weights&, int64_t, int64_t, int64_t) { return 1; }
   static float scaleOfRow(const BlockedJob& job, int64_t row) { return ::dejavu::DEJAVU_ISA::scaleOfRow<int8_t>(job.weight, row); }
 
