@@ -173,9 +173,9 @@ async function caching(shape: (typeof shapes)[number], dtype: WeightDtype, rows:
   const plain = await time(() => {
     kernels.write(recovery.filled, empty);
     kernels.product(projected, 0, x, keyWeight, null, "none", null, 1, rows);
-    kernels.storeRows(keys, projected, placement, rows);
+    kernels.storeRows(keys, projected, 64, placement, rows);
     kernels.product(projected, 0, x, valueWeight, null, "none", null, 1, rows);
-    kernels.storeRows(values, projected, placement, rows);
+    kernels.storeRows(values, projected, 64, placement, rows);
   });
   report(`${shape.name} two products ${dtype} ${rows} rows`, plain, flops, "GFLOP/s");
   for (const tensor of [keyWeight, valueWeight, keys, values, x, projected]) kernels.free(tensor);

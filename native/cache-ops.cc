@@ -8,11 +8,8 @@ namespace {
 void checkPages(const Places& places, int64_t sequence, int64_t first, int64_t last, int64_t cacheRows) {
   need(last / places.pageRows < places.maxPages, "a position is outside the cache: it has no page");
   const int32_t* pages = places.pages + sequence * places.maxPages;
-  for (int64_t page = first / places.pageRows; page * places.pageRows <= last; page++) {
-    int64_t used = last - page * places.pageRows + 1;
-    if (used > places.pageRows) used = places.pageRows;
-    need(pages[page] >= 0 && pages[page] * places.pageRows + used <= cacheRows, "a page is outside the cache");
-  }
+  for (int64_t page = first / places.pageRows; page * places.pageRows <= last; page++)
+    need(pages[page] >= 0 && (pages[page] + int64_t{1}) * places.pageRows <= cacheRows, "a page is outside the cache");
 }
 
 /** Whether row r is the sequence's next position after the row before it. */
@@ -48,16 +45,22 @@ const Matrix& Queue::cache(int32_t id) const {
 void Queue::storeRows(Words& words) {
   const Matrix& cache = this->cache(words.next());
   const Matrix& x = tensor(words.next(), Dtype::f32);
+  int64_t headDim = words.count();
   int64_t rows = words.count();
   Places places = this->places(words, rows);
   need(cache.columns == x.columns && x.rows >= rows, "storeRows: the shapes do not match");
+  need(headDim > 0 && x.columns % headDim == 0, "storeRows: headDim does not divide");
   for (int64_t r = 0; r < rows; r++)
     checkPages(places, places.sequences[r], places.positions[r], places.positions[r], cache.rows);
-  pool_.reserve(static_cast<size_t>(multiple(x.columns, groupColumns)));
+  pool_.reserve(static_cast<size_t>(multiple(headDim, groupColumns)));
+  int64_t heads = x.columns / headDim, bytes = cache.rowBytes() / x.columns;
   for (int64_t r = 0; r < rows; r++) {
     int64_t page = places.pages[places.sequences[r] * places.maxPages + places.positions[r] / places.pageRows];
-    int64_t row = page * places.pageRows + places.positions[r] % places.pageRows;
-    ConvertJob job{rowsFrom(cache, row), rowsFrom(x, r), static_cast<WeightType>(weightIndex(cache.dtype)), WeightType::f32, 1, x.columns, 1};
+    Weights out = rowsFrom(cache, page * places.pageRows), from = rowsFrom(x, r);
+    out.data += places.positions[r] % places.pageRows * headDim * bytes;
+    out.stride = places.pageRows * headDim * bytes;  // from a head to the next
+    from.stride = headDim * static_cast<int64_t>(sizeof(float));
+    ConvertJob job{out, from, static_cast<WeightType>(weightIndex(cache.dtype)), WeightType::f32, heads, headDim, heads};
     pool_.runHere(table_.convert, &job, 0);
   }
 }

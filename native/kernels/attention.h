@@ -5,28 +5,59 @@
 namespace dejavu::DEJAVU_ISA {
 namespace {
 
-template <int W, class C>
-inline void scoreStep(float* scores, const float* q, const C* keys, int64_t stride, int64_t headDim, int64_t t) {
-  const C* rows[W];
-  for (int r = 0; r < W; r++) rows[r] = keys + (t + r) * stride;
-  NoFetch none;
-  dots<W>(scores + t, rows, q, headDim, none);
-}
+/** Fetches the values of the positions whose keys are read: they are wanted next. */
+template <class C>
+struct ValuesSoon {
+  const C* values;
+  int64_t headDim;
+  void line(int r, int64_t byte) { V::prefetch((const uint8_t*)(values + r * headDim) + byte); }
+};
 
 template <int W, class C>
-inline void mixStep(float* total, const float* weights, const C* values, int64_t stride, int64_t headDim, int64_t t) {
+inline void scoreStep(float* scores, const float* q, const C* keys, const C* values, int64_t headDim) {
   const C* rows[W];
-  for (int r = 0; r < W; r++) rows[r] = values + (t + r) * stride;
-  NoFetch none;
-  addScaled<W>(total, rows, weights + t, headDim, none);
+  for (int r = 0; r < W; r++) rows[r] = keys + r * headDim;
+  ValuesSoon<C> soon{values, headDim};
+  dots<W>(scores, rows, q, headDim, soon);
 }
 
-/** Calls `each(first cache row, position, rows)` for the pages that hold the first `seen` positions, in their order. */
-template <class Each>
-inline void overPages(const Places& places, int64_t sequence, int64_t seen, Each each) {
-  const int32_t* page = places.pages + sequence * places.maxPages;
-  for (int64_t t = 0; t < seen; t += places.pageRows)
-    each(*page++ * places.pageRows, t, smaller(places.pageRows, seen - t));
+/** total[c] += Σ_t weights[t] · values[t][c] for N vectors of columns, whose chains over t stay in registers. */
+template <int N, class C>
+inline void mixColumns(float* total, const float* weights, const C* values, int64_t headDim, int64_t rows) {
+  F acc[N];
+  UNROLL for (int c = 0; c < N; c++) acc[c] = V::load(total + c * lanes);
+  for (int64_t t = 0; t < rows; t++, values += headDim) {
+    F f = V::broadcast(weights[t]);
+    UNROLL for (int c = 0; c < N; c++) acc[c] = V::fma(f, V::load(values + c * lanes), acc[c]);
+  }
+  UNROLL for (int c = 0; c < N; c++) V::store(total + c * lanes, acc[c]);
+}
+
+/** The same for all columns of a head. */
+template <class C>
+inline void mix(float* total, const float* weights, const C* values, int64_t headDim, int64_t rows) {
+  constexpr int wide = 32 / lanes;
+  int64_t c = 0;
+  for (; c + wide * lanes <= headDim; c += wide * lanes) mixColumns<wide>(total + c, weights, values + c, headDim, rows);
+  for (; c + 2 * lanes <= headDim; c += 2 * lanes) mixColumns<2>(total + c, weights, values + c, headDim, rows);
+  for (; c + lanes <= headDim; c += lanes) mixColumns<1>(total + c, weights, values + c, headDim, rows);
+  if (int n = (int)(headDim - c)) {
+    F acc = V::loadTail(total + c, n);
+    for (int64_t t = 0; t < rows; t++)
+      acc = V::fma(V::broadcast(weights[t]), V::loadTail(values + t * headDim + c, n), acc);
+    V::storeTail(total + c, acc, n);
+  }
+}
+
+/**
+ * Calls `each(what a head has there, position, rows)` for the pages that hold the first `seen` positions, in their order.
+ * A head's rows of a page follow each other, so that they are read as one stretch.
+ */
+template <class C, class Each>
+inline void overPages(const AttentionJob& job, const void* cache, int64_t sequence, int64_t head, int64_t seen, Each each) {
+  for (int64_t t = 0; t < seen; t += job.places.pageRows)
+    each((const C*)cache + cachePart(job.places, job.kvHeads, sequence, t, head) * job.headDim, t,
+         smaller(job.places.pageRows, seen - t));
 }
 
 /** Scratch: the head's sum [headDim], then the scores of all positions seen. Where pages end changes no sum. */
@@ -40,30 +71,28 @@ void attention(const void* data, int64_t chunk, float* scratch) {
     if (head >= job.set.counts[setRow]) return;
     head = job.set.indices[setRow * job.heads + head];
   }
-  int64_t dim = job.headDim, stride = job.kvHeads * dim, seen = job.places.positions[row] + 1;
+  int64_t dim = job.headDim, seen = job.places.positions[row] + 1;
   int64_t sequence = job.places.sequences[row];
-  int64_t shared = head / (job.heads / job.kvHeads) * dim;  // where the head's keys and values lie in a cache row
+  int64_t shared = head / (job.heads / job.kvHeads);  // whose keys and values it uses
   const float* q = job.q + (row * job.heads + head) * dim;
   float* out = job.out + (row * job.heads + head) * dim;
   float* total = scratch;
   float* scores = scratch + dim;
 
-  overPages(job.places, sequence, seen, [&](int64_t first, int64_t position, int64_t rows) {
-    const C* keys = (const C*)job.keys + first * stride + shared;
+  overPages<C>(job, job.keys, sequence, shared, seen, [&](const C* keys, int64_t position, int64_t rows) {
+    const C* values = (const C*)job.values + (keys - (const C*)job.keys);
+    float* to = scores + position;
     int64_t t = 0;
-    for (; t + V::wide <= rows; t += V::wide) scoreStep<V::wide>(scores + position, q, keys, stride, dim, t);
-    for (; t < rows; t++) scoreStep<1>(scores + position, q, keys, stride, dim, t);
+    for (; t + V::wide <= rows; t += V::wide) scoreStep<V::wide>(to + t, q, keys + t * dim, values + t * dim, dim);
+    for (; t < rows; t++) scoreStep<1>(to + t, q, keys + t * dim, values + t * dim, dim);
   });
   float scale = 1.0f / __builtin_sqrtf((float)dim);
   for (int64_t t = 0; t < seen; t++) scores[t] *= scale;
   float sum = exponentials(scores, scores, seen, maximum(scores, seen));
 
   for (int64_t c = 0; c < dim; c++) total[c] = 0;
-  overPages(job.places, sequence, seen, [&](int64_t first, int64_t position, int64_t rows) {
-    const C* values = (const C*)job.values + first * stride + shared;
-    int64_t t = 0;
-    for (; t + 8 <= rows; t += 8) mixStep<8>(total, scores + position, values, stride, dim, t);
-    for (; t < rows; t++) mixStep<1>(total, scores + position, values, stride, dim, t);
+  overPages<C>(job, job.values, sequence, shared, seen, [&](const C* values, int64_t position, int64_t rows) {
+    mix(total, scores + position, values, dim, rows);
   });
   for (int64_t c = 0; c < dim; c++) out[c] = total[c] / sum;
 }

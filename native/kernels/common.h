@@ -133,10 +133,10 @@ class RowStream {
   const uint8_t* end_ = nullptr;
 };
 
-/** The cache row of a position; the tables were checked before. */
-inline int64_t cacheRow(const Places& places, int64_t sequence, int64_t position) {
+/** Where a head's part of a position starts in a cache of so many heads, counted in parts. The tables were checked before. */
+inline int64_t cachePart(const Places& places, int64_t heads, int64_t sequence, int64_t position, int64_t head) {
   int64_t page = places.pages[sequence * places.maxPages + position / places.pageRows];
-  return page * places.pageRows + position % places.pageRows;
+  return (page * heads + head) * places.pageRows + position % places.pageRows;
 }
 
 /** Vectors in a cache line of weights. */

@@ -64,18 +64,34 @@ inline void widenQuantized(float* out, const Weights& from, int64_t row, int64_t
   });
 }
 
-/** To nearest even, as numberToF16 in src/tensor/dtype.ts. */
-inline uint16_t narrowToHalf(float v) {
-  uint32_t bits = bitsOf(v), sign = bits >> 16 & 0x8000u, magnitude = bits & 0x7fffffffu;
-  uint32_t small = bitsOf(withBits(magnitude) + 0.5f) - 0x3f000000u;  // units of 2^-24: the addition rounds
-  uint32_t usual = (magnitude - 0x38000000u + 0xfffu + (magnitude >> 13 & 1)) >> 13;
-  uint32_t half = magnitude < 0x38800000u ? small : usual;
-  half = magnitude >= 0x477ff000u ? 0x7c00u : half;  // rounds past 65504
-  half = magnitude > infinityBits ? 0x7e00u : half;
-  return (uint16_t)(sign | half);
+/**
+ * Bits of float16 for those of float32, one or a vector of them: to nearest even, as numberToF16 in src/tensor/dtype.ts.
+ * `shifted`: the bits of the magnitude + 0.5, for it is that addition that rounds to units of 2^-24.
+ */
+template <class Bits>
+inline Bits halfBits(Bits bits, Bits shifted) {
+  Bits magnitude = bits & 0x7fffffffu;
+  Bits usual = (magnitude - 0x38000000u + 0xfffu + (magnitude >> 13 & 1u)) >> 13;
+  Bits half = magnitude < 0x38800000u ? shifted - 0x3f000000u : usual;
+  half = magnitude >= 0x477ff000u ? half - half + 0x7c00u : half;  // rounds past 65504
+  half = magnitude > infinityBits ? half - half + 0x7e00u : half;
+  return (bits >> 16 & 0x8000u) | half;
 }
-inline void narrowElements(uint16_t* out, const float* from, int64_t columns) {
-  for (int64_t c = 0; c < columns; c++) out[c] = narrowToHalf(from[c]);
+inline uint16_t narrowToHalf(float v) {
+  return (uint16_t)halfBits(bitsOf(v), bitsOf(withBits(bitsOf(v) & 0x7fffffffu) + 0.5f));
+}
+typedef uint32_t BitsOfLanes __attribute__((vector_size(lanes * sizeof(float))));
+typedef uint16_t HalvesOfLanes __attribute__((vector_size(lanes * sizeof(uint16_t))));
+
+inline void narrowElements(Half* out, const float* from, int64_t columns) {
+  int64_t c = 0;
+  for (; c + lanes <= columns; c += lanes) {
+    BitsOfLanes bits = (BitsOfLanes)V::load(from + c);
+    F shifted = V::add((F)(bits & 0x7fffffffu), V::broadcast(0.5f));
+    HalvesOfLanes halves = __builtin_convertvector(halfBits(bits, (BitsOfLanes)shifted), HalvesOfLanes);
+    __builtin_memcpy(out + c, &halves, sizeof halves);
+  }
+  for (; c < columns; c++) out[c].bits = narrowToHalf(from[c]);
 }
 inline uint16_t narrowToBrain(float v) {
   uint32_t bits = bitsOf(v);
@@ -160,7 +176,7 @@ void convert(const void* data, int64_t chunk, float* scratch) {
     uint8_t* scales = (uint8_t*)job.out.scales + row * job.out.scaleStride;
     switch (job.to) {
       case WeightType::f32: widenElements((float*)out, scratch, columns); break;
-      case WeightType::f16: for (int64_t c = 0; c < columns; c++) ((Half*)out)[c].bits = narrowToHalf(scratch[c]); break;
+      case WeightType::f16: narrowElements((Half*)out, scratch, columns); break;
       case WeightType::bf16: for (int64_t c = 0; c < columns; c++) ((Brain*)out)[c].bits = narrowToBrain(scratch[c]); break;
       case WeightType::int8: narrowTo8(out, (float*)scales, scratch, padded); break;
       case WeightType::int4: narrowTo4(out, (Half*)scales, scratch, padded); break;

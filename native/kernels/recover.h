@@ -14,7 +14,7 @@ struct HeadRows {
 
   void store(const float* const* out, int64_t count) const {
     if constexpr (sizeof(C) == 2)
-      for (int64_t c = 0; c < count; c++) narrowElements((uint16_t*)cache[c], out[c], headDim);
+      for (int64_t c = 0; c < count; c++) narrowElements((Half*)cache[c], out[c], headDim);
   }
 };
 
@@ -36,7 +36,7 @@ inline HeadRows<C> gather(Panel<T>& panel, const RecoverJob& job, void* cache, i
       panel.x[panel.count] = p >= stretch.position
                                  ? job.x + (stretch.row + p - stretch.position) * job.d
                                  : job.inputs + (stretch.sequence * job.window + p % job.window) * job.d;
-      C* row = (C*)cache + (cacheRow(job.places, stretch.sequence, p) * job.heads + head) * job.headDim;
+      C* row = (C*)cache + cachePart(job.places, job.heads, stretch.sequence, p, head) * job.headDim;
       rows.cache[panel.count] = row;
       if constexpr (sizeof(C) == 2) panel.out[panel.count] = scratch + panel.count * job.headDim;
       else panel.out[panel.count] = row;

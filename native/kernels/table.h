@@ -111,7 +111,7 @@ struct AccumulateJob {
 struct AttentionJob {
   float* out;           // [rows, heads * headDim]
   const float* q;       // [rows, heads * headDim]
-  const void* keys;     // float or Half [cacheRows, kvHeads * headDim]
+  const void* keys;     // float or Half, pages of [kvHeads, pageRows, headDim]
   const void* values;   // the same
   Units set;
   Places places;

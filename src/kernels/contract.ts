@@ -53,7 +53,8 @@ export interface ActiveSet {
 
 /**
  * Where the rows of a forward stand: which sequence and position each is, and where the sequences' cache rows are.
- * Position p of sequence s is cache row pages[s, p div pageRows] · pageRows + p mod pageRows.
+ * Head h of position p of sequence s is in page pages[s, p div pageRows] of a cache, whose page is
+ * [kvHeads, pageRows, headDim], at [h, p mod pageRows]: what a head reads of a page lies in one piece.
  */
 export interface Placement {
   readonly sequences: Tensor; // i32 [maxRows]
@@ -105,8 +106,8 @@ export interface Kernels {
   embedding(out: Tensor, table: Tensor, ids: Tensor, rows: number): void;
   /** out[r, :] += table[indices[r] + offset, :]. out f32 [maxRows, d], table weight [n, d], indices i32 [maxRows]. */
   addRows(out: Tensor, table: Tensor, indices: Tensor, offset: number, rows: number): void;
-  /** cache[cache row of r, :] = x[r, :]. cache f32 or f16 [cacheRows, d], x f32 [maxRows, d]. */
-  storeRows(cache: Tensor, x: Tensor, placement: Placement, rows: number): void;
+  /** Writes the heads of x[r, :] to their places. cache f32 or f16 [pages · pageRows, d], x f32 [maxRows, d], d = kvHeads · headDim. */
+  storeRows(cache: Tensor, x: Tensor, headDim: number, placement: Placement, rows: number): void;
   /** out[outRow + r, :] = x[xRow + r, :] for f32 matrices of equal width. */
   copyRows(out: Tensor, outRow: number, x: Tensor, xRow: number, rows: number): void;
   /**
@@ -166,7 +167,7 @@ export interface Kernels {
 
   /**
    * Causal attention over the cache: a row sees its own sequence's positions up to its own.
-   * q and out f32 [maxRows, heads · headDim]; keys, values f32 or both f16 [cacheRows, kvHeads · headDim], where
+   * q and out f32 [maxRows, heads · headDim]; keys, values f32 or both f16 [pages · pageRows, kvHeads · headDim], where
    * heads is a multiple of kvHeads. Only the selected heads' columns of out are written. Scores are scaled by headDim^−½.
    */
   attention(

@@ -27,8 +27,8 @@ function project(block: Block, heads: ActiveSet | null, selector: Selector | nul
   if (selector !== null) lookAhead(block, selector, "projections");
   kernels.join();
   if (recovery) return;
-  kernels.storeRows(keys, buffers.key, placement, rows);
-  kernels.storeRows(values, buffers.value, placement, rows);
+  kernels.storeRows(keys, buffers.key, headDim, placement, rows);
+  kernels.storeRows(values, buffers.value, headDim, placement, rows);
 }
 
 function lookAhead(block: Block, selector: Selector, step: AheadStep): void {

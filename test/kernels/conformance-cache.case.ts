@@ -4,7 +4,7 @@ import { expect, it } from "vitest";
 import type { FloatDtype } from "../../src/tensor/dtype.ts";
 import { expectSame } from "../helpers/same.ts";
 import { type Filling, Lab, type Place, play } from "./lab.ts";
-import { filling, rowCount, type Subject, seed, size, smallSize } from "./subject.ts";
+import { filling, rowCount, type Subject, seed, smallSize } from "./subject.ts";
 
 /** Rows of a page; 0: as many as a sequence has positions. */
 export const pageRows = fc.constantFrom(0, 1, 3, 16);
@@ -24,14 +24,15 @@ export function placesOf(lab: Lab, rows: number, before: number): Place[] {
 export function cacheOps(subject: Subject): void {
   const { property, agree, agreeExactly, cacheDtype } = subject;
 
-  property<[number, number, number, FloatDtype, number]>(
-    "storeRows puts rows where their pages are",
-    [size, rowCount, pageRows, cacheDtype, seed],
-    async (d, rows, page, type, s) => {
+  property<[number, number, number, number, FloatDtype, number]>(
+    "storeRows puts heads where their pages are",
+    [smallSize, fc.constantFrom(1, 2, 3), rowCount, pageRows, cacheDtype, seed],
+    async (headDim, kvHeads, rows, page, type, s) => {
       await agreeExactly(s, async (lab) => {
         const [placement, cacheRows] = lab.places(placesOf(lab, rows, 3), 3, 45, page);
+        const d = kvHeads * headDim;
         const cache = lab.random([cacheRows, d], type);
-        lab.kernels.storeRows(cache, lab.random([rows + 1, d]), placement, rows);
+        lab.kernels.storeRows(cache, lab.random([rows + 1, d]), headDim, placement, rows);
         return lab.read(cache);
       });
     },
@@ -84,7 +85,7 @@ export function cacheOps(subject: Subject): void {
           const [filling] = rest.places(all, 2, 100, page);
           const caches = [keys, values].map((from) => {
             const cache = rest.random([cacheRows, width]);
-            lab.kernels.storeRows(cache, from, { ...filling, pages: placement.pages }, 100);
+            lab.kernels.storeRows(cache, from, headDim, { ...filling, pages: placement.pages }, 100);
             return cache;
           });
           lab.kernels.attention(out, q, caches[0]!, caches[1]!, null, headDim, placement, rows);
@@ -114,13 +115,14 @@ export function cacheOps(subject: Subject): void {
       ["negative sequence", -1, 0, [0, 1, 2, 3]],
       ["position", 0, 8, [0, 1, 2, 3]],
       ["negative position", 0, -1, [0, 1, 2, 3]],
-      ["page", 1, 5, [0, 1, 2, 4]],
+      ["page", 1, 5, [0, 1, 2, 5]],
+      ["page that ends outside", 1, 5, [0, 1, 2, 4]],
       ["far page", 1, 5, [0, 1, 2, 2 ** 31 - 1]],
       ["negative page", 1, 7, [0, 1, 2, -1]],
     ];
     for (const [what, sequence, position, pages] of wrong) {
       const lab = new Lab(kernels, 1);
-      const [x, cache, out] = [lab.random([1, 6]), lab.random([16, 6]), lab.random([1, 6])];
+      const [x, cache, out] = [lab.random([1, 6]), lab.random([19, 6]), lab.random([1, 6])];
       const placement = {
         sequences: lab.integers([1], [sequence]),
         positions: lab.integers([1], [position]),
@@ -133,7 +135,7 @@ export function cacheOps(subject: Subject): void {
         await lab.read(out);
       };
       await expect(
-        attempt(() => kernels.storeRows(cache, x, placement, 1)),
+        attempt(() => kernels.storeRows(cache, x, 3, placement, 1)),
         what,
       ).rejects.toThrow(/outside/);
       const attend = () => kernels.attention(out, x, cache, cache, null, 3, placement, 1);

@@ -135,8 +135,9 @@ export function guarantees(subject: Subject): void {
       "product dtype": () => k.product(out, 0, x, ids, bias, "none", null, 1, 1),
       "accumulate width": () => k.accumulate(out, x, weight, null, null, 1, 1),
       "addRows width": () => k.addRows(out, weight, ids, 0, 2),
-      "storeRows width": () => k.storeRows(x, out, placement, 2),
-      "storeRows rows": () => k.storeRows(out, out, placement, 3),
+      "storeRows width": () => k.storeRows(x, out, 2, placement, 2),
+      "storeRows rows": () => k.storeRows(out, out, 2, placement, 3),
+      "storeRows headDim": () => k.storeRows(out, out, 3, placement, 2),
       "attention positions": () =>
         k.attention(out, out, out, out, null, 4, { ...placement, positions: bias }, 2),
       "attention pages": () => k.attention(out, out, out, out, null, 4, { ...placement, pageRows: 0 }, 2),

@@ -71,9 +71,9 @@ async function steps(lab: Lab, shape: Shape): Promise<number[]> {
     const projected = lab.random([rows + 1, width]);
     const all = lab.set(width, rows, "full"); // a set for each row: exact, however many rows there are
     k.product(projected, 0, x, kWeight, kBias, "none", all, 1, rows);
-    k.storeRows(denseKeys, projected, placement, rows);
+    k.storeRows(denseKeys, projected, headDim, placement, rows);
     k.product(projected, 0, x, vWeight, vBias, "none", all, 1, rows);
-    k.storeRows(denseValues, projected, placement, rows);
+    k.storeRows(denseValues, projected, headDim, placement, rows);
 
     const filled = await lab.read(recovery.filled);
     for (const [late, dense] of [
@@ -83,8 +83,8 @@ async function steps(lab: Lab, shape: Shape): Promise<number[]> {
       filled.forEach((positions, i) => {
         const [sequence, head] = [Math.floor(i / heads), i % heads];
         for (let p = 0; p < positions; p++) {
-          const row = pages[(sequence * pages.length) / sequences + Math.floor(p / first.pageRows)]!;
-          const at = (row * first.pageRows + (p % first.pageRows)) * width + head * headDim;
+          const page = pages[(sequence * pages.length) / sequences + Math.floor(p / first.pageRows)]!;
+          const at = ((page * heads + head) * first.pageRows + (p % first.pageRows)) * headDim;
           expectSame(late.slice(at, at + headDim), dense.slice(at, at + headDim));
         }
       });

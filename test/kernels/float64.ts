@@ -67,12 +67,19 @@ function active(set: ActiveSet | null, perUnit: number, n: number, r: number): n
   return unitsOf(set, r).flatMap((unit) => upTo(perUnit).map((j) => unit * perUnit + j));
 }
 
-/** Row r's sequence and position, and where in the cache a position of its sequence is. */
-function placeOf(placement: Placement, r: number) {
+/**
+ * Row r's sequence and position, and what a cache with pages of [kvHeads, pageRows, headDim] has for a head of a position
+ * of its sequence: indices of its elements.
+ */
+function placeOf(placement: Placement, r: number, headDim: number) {
   const [sequence, position] = [of(placement.sequences)[r]!, of(placement.positions)[r]!];
   const pages = row(placement.pages, sequence);
   const { pageRows } = placement;
-  const at = (p: number) => pages[Math.floor(p / pageRows)]! * pageRows + (p % pageRows);
+  const at = (cache: Tensor, p: number, head: number) => {
+    const page = pages[Math.floor(p / pageRows)]!;
+    const start = page * pageRows * cache.shape[1]! + (head * pageRows + (p % pageRows)) * headDim;
+    return upTo(headDim).map((i) => start + i);
+  };
   return { sequence, position, at };
 }
 
@@ -132,10 +139,12 @@ export function openFloat64(): Kernels {
         );
       }
     },
-    storeRows(cache, x, placement, rows) {
+    storeRows(cache, x, headDim, placement, rows) {
       for (const r of upTo(rows)) {
-        const { position, at } = placeOf(placement, r);
-        setRow(cache, at(position), row(x, r));
+        const { position, at } = placeOf(placement, r, headDim);
+        row(x, r).forEach((v, c) => {
+          of(cache)[at(cache, position, Math.floor(c / headDim))[c % headDim]!] = v;
+        });
       }
     },
     copyRows(out, outRow, x, xRow, rows) {
@@ -201,21 +210,19 @@ export function openFloat64(): Kernels {
       const group = headCount / (keys.shape[1]! / headDim);
       for (const r of upTo(rows)) {
         const [query, result] = [row(q, r), row(out, r)];
-        const { position, at } = placeOf(placement, r);
+        const { position, at } = placeOf(placement, r, headDim);
         for (const head of active(heads, 1, headCount, r)) {
-          const part = (all: number[], h: number) => all.slice(h * headDim, (h + 1) * headDim);
           const shared = Math.floor(head / group);
+          const part = (cache: Tensor, t: number) => at(cache, t, shared).map((i) => of(cache)[i]!);
           const seen = upTo(position + 1);
-          const mine = part(query, head);
+          const mine = query.slice(head * headDim, (head + 1) * headDim);
           const scores = seen.map((t) => {
-            const key = part(row(keys, at(t)), shared);
+            const key = part(keys, t);
             return sum(mine.map((v, i) => v * key[i]!)) / Math.sqrt(headDim);
           });
           const weights = softmax(scores);
           for (const i of upTo(headDim))
-            result[head * headDim + i] = sum(
-              seen.map((t) => weights[t]! * part(row(values, at(t)), shared)[i]!),
-            );
+            result[head * headDim + i] = sum(seen.map((t) => weights[t]! * part(values, t)[i]!));
         }
         setRow(out, r, result);
       }
@@ -224,7 +231,7 @@ export function openFloat64(): Kernels {
       const headCount = keys.shape[1]! / headDim;
       const window = recovery.inputs.shape[0]! / placement.pages.shape[0]!;
       for (const r of upTo(rows)) {
-        const { sequence, position, at } = placeOf(placement, r);
+        const { sequence, position, at } = placeOf(placement, r, headDim);
         const input = (p: number) => sequence * window + (p % window);
         setRow(recovery.inputs, input(position), row(x, r));
         const all = (position + 1) % recovery.refresh === 0;
@@ -239,14 +246,13 @@ export function openFloat64(): Kernels {
               [keys, kWeight, kBias],
               [values, vWeight, vBias],
             ] as const) {
-              const [result, given] = [row(cache, at(p)), row(recovery.inputs, input(p))];
+              const given = row(recovery.inputs, input(p));
               const kept = isQuantized(weight.dtype) ? roundedInBlocks(given) : given;
-              for (const i of upTo(headDim)) {
+              at(cache, p, head).forEach((place, i) => {
                 const o = head * headDim + i;
                 const w = row(weight, o);
-                result[o] = sum(kept.map((v, c) => v * w[c]!)) + (bias ? of(bias)[o]! : 0);
-              }
-              setRow(cache, at(p), result);
+                of(cache)[place] = sum(kept.map((v, c) => v * w[c]!)) + (bias ? of(bias)[o]! : 0);
+              });
             }
           filled[head] = Math.max(filled[head]!, position + 1);
         }

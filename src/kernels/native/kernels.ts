@@ -76,9 +76,10 @@ export class NativeKernels implements Kernels {
     list.size(offset).word(rows).end();
   }
 
-  storeRows(cache: Tensor, x: Tensor, placement: Placement, rows: number): void {
-    check.checkStoreRows(cache, x, placement, rows);
-    this.#list.begin(opcode.storeRows).tensor(cache).tensor(x).word(rows).placement(placement).end();
+  storeRows(cache: Tensor, x: Tensor, headDim: number, placement: Placement, rows: number): void {
+    check.checkStoreRows(cache, x, headDim, placement, rows);
+    const list = this.#list.begin(opcode.storeRows).tensor(cache).tensor(x);
+    list.word(headDim).word(rows).placement(placement).end();
   }
 
   copyRows(out: Tensor, outRow: number, x: Tensor, xRow: number, rows: number): void {

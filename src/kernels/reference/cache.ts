@@ -7,28 +7,54 @@ import { forEachSelected } from "./matrix.ts";
 import { RowReader } from "./row-reader.ts";
 import { dataOf, floatsOf, intsOf } from "./tensor.ts";
 
-/** Cache row of a sequence's position; throws where the tables lead outside the cache. */
-function cacheRow(placement: Placement, sequence: number, position: number, cache: Tensor): number {
+/** First cache row of the page of a sequence's position; throws where the tables lead outside the cache. */
+function pageStart(placement: Placement, sequence: number, position: number, cache: Tensor): number {
   const { pages, pageRows } = placement;
   const [sequences, maxPages] = pages.shape as [number, number];
   const page = Math.floor(position / pageRows);
   const isInside = sequence >= 0 && sequence < sequences && position >= 0 && page < maxPages;
-  const row = isInside ? intsOf(pages)[sequence * maxPages + page]! * pageRows + (position % pageRows) : -1;
-  if (row < 0 || row >= cache.shape[0]!)
+  const start = isInside ? intsOf(pages)[sequence * maxPages + page]! * pageRows : -1;
+  if (start < 0 || start + pageRows > cache.shape[0]!)
     throw new RangeError(`position ${position} of sequence ${sequence} is outside the cache`);
-  return row;
+  return start;
 }
+
+/** Where head 0 of a sequence's position is, and how far it is to the next head, in steps of headDim. */
+function headsOf(placement: Placement, sequence: number, position: number, cache: Tensor, kvHeads: number) {
+  const { pageRows } = placement;
+  const first = pageStart(placement, sequence, position, cache) * kvHeads + (position % pageRows);
+  return { first, step: pageRows };
+}
+
+/** The cache as the rows that its heads have, one after the other. */
+const asHeadRows = (cache: Tensor, headDim: number): Tensor => ({
+  ...cache,
+  shape: [(cache.shape[0]! * cache.shape[1]!) / headDim, headDim],
+});
 
 const sequenceOf = (placement: Placement, r: number): number => intsOf(placement.sequences)[r]!;
 const positionOf = (placement: Placement, r: number): number => intsOf(placement.positions)[r]!;
 
-export function storeRows(cache: Tensor, x: Tensor, placement: Placement, rows: number): void {
-  const d = x.shape[1]!;
+export function storeRows(
+  cache: Tensor,
+  x: Tensor,
+  headDim: number,
+  placement: Placement,
+  rows: number,
+): void {
+  const kvHeads = x.shape[1]! / headDim;
   const input = floatsOf(x);
   for (let r = 0; r < rows; r++) {
-    const row = cacheRow(placement, sequenceOf(placement, r), positionOf(placement, r), cache);
-    dataOf(cache).set(fromFloat32(cache.dtype as FloatDtype, input.subarray(r * d, (r + 1) * d)), row * d);
+    const at = headsOf(placement, sequenceOf(placement, r), positionOf(placement, r), cache, kvHeads);
+    for (let head = 0; head < kvHeads; head++) {
+      const start = (r * kvHeads + head) * headDim;
+      storeHead(cache, at.first + head * at.step, input.subarray(start, start + headDim));
+    }
   }
+}
+
+function storeHead(cache: Tensor, headRow: number, values: Float32Array): void {
+  dataOf(cache).set(fromFloat32(cache.dtype as FloatDtype, values), headRow * values.length);
 }
 
 export function attention(
@@ -43,26 +69,27 @@ export function attention(
 ): void {
   const width = q.shape[1]!;
   const headCount = width / headDim;
-  const group = width / keys.shape[1]!;
+  const kvHeads = keys.shape[1]! / headDim;
+  const group = headCount / kvHeads;
   const y = floatsOf(out);
   const query = floatsOf(q);
-  const [k, v] = [new RowReader(keys), new RowReader(values)];
+  const [k, v] = [new RowReader(asHeadRows(keys, headDim)), new RowReader(asHeadRows(values, headDim))];
   const mixed = new Float64Array(headDim);
   for (let r = 0; r < rows; r++) {
     const visible = positionOf(placement, r) + 1;
-    cacheRow(placement, sequenceOf(placement, r), visible - 1, keys); // throws for a position that cannot be
-    const cacheRows = Array.from({ length: visible }, (_, t) =>
-      cacheRow(placement, sequenceOf(placement, r), t, keys),
+    pageStart(placement, sequenceOf(placement, r), visible - 1, keys); // throws for a position that cannot be
+    const seen = Array.from({ length: visible }, (_, t) =>
+      headsOf(placement, sequenceOf(placement, r), t, keys, kvHeads),
     );
     const weights = new Float64Array(visible);
     forEachSelected(heads, 1, headCount, r, (head) => {
       const start = r * width + head * headDim;
-      const kvStart = Math.floor(head / group) * headDim;
+      const shared = Math.floor(head / group); // whose keys and values it uses
       let max = Number.NEGATIVE_INFINITY;
       for (let t = 0; t < visible; t++) {
-        const key = k.seek(cacheRows[t]!);
+        const key = k.seek(seen[t]!.first + shared * seen[t]!.step);
         let dot = 0;
-        for (let i = 0; i < headDim; i++) dot += query[start + i]! * key.values[key.offset + kvStart + i]!;
+        for (let i = 0; i < headDim; i++) dot += query[start + i]! * key.values[key.offset + i]!;
         weights[t] = dot / Math.sqrt(headDim);
         max = Math.max(max, weights[t]!);
       }
@@ -70,33 +97,22 @@ export function attention(
       for (let t = 0; t < visible; t++) sum += weights[t] = Math.exp(weights[t]! - max);
       mixed.fill(0);
       for (let t = 0; t < visible; t++) {
-        const value = v.seek(cacheRows[t]!);
-        for (let i = 0; i < headDim; i++)
-          mixed[i]! += weights[t]! * value.values[value.offset + kvStart + i]!;
+        const value = v.seek(seen[t]!.first + shared * seen[t]!.step);
+        for (let i = 0; i < headDim; i++) mixed[i]! += weights[t]! * value.values[value.offset + i]!;
       }
       for (let i = 0; i < headDim; i++) y[start + i] = mixed[i]! / sum;
     });
   }
 }
 
-/** cache[row, head's columns] = weight[head's rows] · (the row of x that `weight` has taken) + bias */
-function projectHead(
-  cache: Tensor,
-  row: number,
-  head: number,
-  headDim: number,
-  weight: Dot,
-  bias: Float32Array | null,
-): void {
+/** weight[head's rows] · (the row of x that `weight` has taken) + bias */
+function projectHead(head: number, headDim: number, weight: Dot, bias: Float32Array | null): Float32Array {
   const projected = new Float32Array(headDim);
   for (let i = 0; i < headDim; i++) {
     const o = head * headDim + i;
     projected[i] = weight.with(o) + (bias ? bias[o]! : 0);
   }
-  dataOf(cache).set(
-    fromFloat32(cache.dtype as FloatDtype, projected),
-    row * cache.shape[1]! + head * headDim,
-  );
+  return projected;
 }
 
 export function recover(
@@ -123,7 +139,7 @@ export function recover(
   for (let r = 0; r < rows; r++) {
     const sequence = sequenceOf(placement, r);
     const position = positionOf(placement, r);
-    cacheRow(placement, sequence, position, keys); // throws before anything is written
+    pageStart(placement, sequence, position, keys); // throws before anything is written
     const inputRow = (p: number): number => (sequence * window + (p % window)) * d;
     inputs.set(floatsOf(x).subarray(r * d, (r + 1) * d), inputRow(position));
     let caughtUp = 0;
@@ -133,13 +149,13 @@ export function recover(
       if (from > position) return; // an earlier call got further than this row
       caughtUp += 1;
       for (let p = from; p <= position; p++) {
-        const row = cacheRow(placement, sequence, p, keys);
+        const at = headsOf(placement, sequence, p, keys, headCount);
         for (const [cache, weight, bias] of [
           [keys, kw, kb],
           [values, vw, vb],
         ] as const) {
           weight.take(inputs, inputRow(p));
-          projectHead(cache, row, head, headDim, weight, bias);
+          storeHead(cache, at.first + head * at.step, projectHead(head, headDim, weight, bias));
         }
       }
       filled[sequence * headCount + head] = position + 1;
