@@ -65,7 +65,7 @@ export interface StateOptions {
   readonly sequences?: number | undefined;
   /** Positions of all sequences together; default: each may reach its capacity. */
   readonly totalPositions?: number | undefined;
-  /** Of keys and values. Default: f16 where the weights are quantized, and so rounded more coarsely; else f32. */
+  /** Of keys and values. Default: f16, unless the weights are f32: what is kept is as wide as what made it. */
   readonly cacheDtype?: CacheDtype | undefined;
   /** What the selectors to come say of skipped heads; default `dense-kv`. */
   readonly attention?: AttentionPolicy | undefined;

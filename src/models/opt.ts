@@ -15,7 +15,7 @@ import {
   screenedLogits,
 } from "../layers/output-layer.ts";
 import type { Selector } from "../sparsity/selector.ts";
-import { isQuantized, type WeightDtype } from "../tensor/dtype.ts";
+import type { WeightDtype } from "../tensor/dtype.ts";
 import { byteLength, elementCount, type Tensor } from "../tensor/tensor.ts";
 import type { Weights } from "../weights/index.ts";
 import type { CheckpointTensors, ReadOptions } from "./checkpoint.ts";
@@ -95,7 +95,7 @@ class OptModel implements Model {
       );
     if (!Number.isInteger(maxRows) || maxRows < 1)
       throw new RangeError(`maxRows ${maxRows} is not at least 1`);
-    const { cacheDtype = isQuantized(this.dtype) ? "f16" : "f32" } = options;
+    const { cacheDtype = this.dtype === "f32" ? "f32" : "f16" } = options;
     const all = { ...options, cacheDtype, isScreened: this.#isScreened };
     return new OptState(this.kernels, this.#config, this.shape, all);
   }

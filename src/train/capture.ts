@@ -125,7 +125,8 @@ export async function capture(
     const sinks = writers.map((writer) => new LayerSink(writer, { d, n, heads }));
     let written = 0;
     for (const [document, ids] of corpus.documents.entries()) {
-      const state = model.createState({ capacity: ids.length, maxRows: blockRows });
+      // What predictors learn from is recorded without the rounding of a smaller cache.
+      const state = model.createState({ capacity: ids.length, maxRows: blockRows, cacheDtype: "f32" });
       try {
         const afterBlock = async (start: number, count: number): Promise<void> => {
           for (let layer = 0; layer < layers; layer++)

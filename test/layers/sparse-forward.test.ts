@@ -54,7 +54,7 @@ describe.each(availableBackends)("%s", (backend) => {
   async function run(selector: Selector, blocks: readonly number[]) {
     const { kernels } = model;
     const { vocabSize } = model.shape;
-    const state = model.createState({ capacity: ids.length, maxRows: 64 });
+    const state = model.createState({ capacity: ids.length, maxRows: 64, cacheDtype: "f32" });
     const tally = new Tally(state.sets);
     const logits = new Float32Array(ids.length * vocabSize);
     let at = 0;

@@ -40,7 +40,7 @@ async function run(
   const { vocabSize } = model.shape;
   const logits = new Float32Array(ids.length * vocabSize);
   const { attention } = selector;
-  const state = model.createState({ capacity: ids.length, maxRows: 64, attention });
+  const state = model.createState({ capacity: ids.length, maxRows: 64, attention, cacheDtype: "f32" });
   let at = 0;
   for (const rows of blocks) {
     model.forward(state, ids.subarray(at, at + rows), selector, "all");
