@@ -52,7 +52,7 @@ void Queue::storeRows(Words& words) {
   need(headDim > 0 && x.columns % headDim == 0, "storeRows: headDim does not divide");
   for (int64_t r = 0; r < rows; r++)
     checkPages(places, places.sequences[r], places.positions[r], places.positions[r], cache.rows);
-  pool_.reserve(static_cast<size_t>(multiple(headDim, groupColumns)));
+  pool_.reserve(static_cast<size_t>(multiple(headDim, partColumns)));
   int64_t heads = x.columns / headDim, bytes = cache.rowBytes() / x.columns;
   for (int64_t r = 0; r < rows; r++) {
     int64_t page = places.pages[places.sequences[r] * places.maxPages + places.positions[r] / places.pageRows];

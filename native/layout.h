@@ -7,7 +7,7 @@
 
 namespace dejavu {
 
-/** Bytes; `columns` are padded to whole groups where the type has groups. */
+/** Bytes; `columns` are padded to whole lines of codes. */
 struct Layout {
   int64_t stride;       // of a row of elements, or of codes
   int64_t scaleStride;  // of a row of scales
@@ -16,7 +16,7 @@ struct Layout {
 };
 
 inline Layout layoutOf(Dtype dtype, int64_t rows, int64_t columns) {
-  int64_t groups = (columns + groupColumns - 1) / groupColumns;
+  auto wholes = [&](int64_t size) { return (columns + size - 1) / size; };
   Layout layout{};
   switch (dtype) {
     case Dtype::f32:
@@ -25,12 +25,12 @@ inline Layout layoutOf(Dtype dtype, int64_t rows, int64_t columns) {
     case Dtype::bf16: layout.stride = columns * 2; break;
     case Dtype::u8: layout.stride = columns; break;
     case Dtype::int8:
-      layout.stride = groups * groupColumns;
+      layout.stride = wholes(groupColumns) * groupColumns;
       layout.scaleStride = 4;
       break;
     case Dtype::int4:
-      layout.stride = groups * groupColumns / 2;
-      layout.scaleStride = groups * groupColumns / blockColumns * 2;
+      layout.stride = wholes(lineColumns4) * lineColumns4 / 2;
+      layout.scaleStride = wholes(partColumns) * partBlocks * 2;
       break;
   }
   layout.scaleOffset = rows * layout.stride;

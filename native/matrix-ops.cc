@@ -20,7 +20,7 @@ int64_t pieceLength(int64_t total, int64_t bytesEach, int64_t step, int threads,
 
 /** Rounds rows of x for a product with quantized weights, once for all weight rows and for all ops of a fork. */
 void Queue::prepare(const Matrix& weight, const Matrix& x, int64_t rows, ProductJob& job) {
-  job.preparedStride = multiple(x.columns, preparedColumns) * preparedBytes;
+  job.preparedStride = quotient(x.columns, partColumns) * static_cast<int64_t>(sizeof(PreparedPart));
   for (const Prepared& made : prepared_)
     if (made.x == x.data && made.weight == weight.dtype && made.rows >= rows) {
       job.prepared = made.start;
@@ -68,12 +68,12 @@ void Queue::product(Words& words) {
 }
 
 /** One strand of whole rows for each chunk, or of pieces of rows where there are more threads than strands. */
-void Queue::cutIntoStrands(AccumulateJob& job) {
+void Queue::cutIntoStrands(AccumulateJob& job, int64_t step) {
   int64_t pieces = quotient(pool_.threads(), strandCount * job.rows);
-  job.chunkColumns = multiple(quotient(job.d, pieces), columnStep);
+  job.chunkColumns = multiple(quotient(job.d, pieces), step);
   if (job.chunkColumns > longestChain) job.chunkColumns = longestChain;
   job.chunks = quotient(job.d, job.chunkColumns);
-  size_t floats = static_cast<size_t>(job.rows * strandCount * multiple(job.d, columnStep));
+  size_t floats = static_cast<size_t>(job.rows * strandCount * multiple(job.d, step));
   size_t counts = static_cast<size_t>(job.rows * job.chunks) * sizeof(int32_t);
   job.strands = reinterpret_cast<float*>(arena_.take(floats * sizeof(float)));
   job.finished = reinterpret_cast<int32_t*>(arena_.take(counts));
@@ -104,13 +104,14 @@ void Queue::accumulate(Words& words) {
   bool tiles = (!units.indices || units.shared) && rows > 1;
   int64_t xRows = tiles ? (rows < chainRows ? rows : chainRows) : 1;
   if (!group_.isOpen()) forget();
+  int64_t step = weight.dtype == Dtype::int4 ? columnStep4 : columnStep;
   int64_t bytes = most * weight.rowBytes() * xRows, threads = pool_.threads();
   if (!tiles && threads > 1 && rows < threads * 4 && strandsOf(units) > 1 && bytes >= inlineBytes) {
-    cutIntoStrands(job);
+    cutIntoStrands(job, step);
   } else {
     // Long pieces of rows please the prefetcher, so each thread gets one piece of the columns where rows are alone.
-    job.chunkColumns = pieceLength(d, quotient(bytes, d), columnStep, pool_.threads(), tiles ? 3 : 1);
-    if (!tiles && rows >= threads * 4) job.chunkColumns = multiple(d, columnStep);
+    job.chunkColumns = pieceLength(d, quotient(bytes, d), step, pool_.threads(), tiles ? 3 : 1);
+    if (!tiles && rows >= threads * 4) job.chunkColumns = multiple(d, step);
     if (!tiles && job.chunkColumns > longestChain) job.chunkColumns = longestChain;
     job.chunks = quotient(d, job.chunkColumns);
   }

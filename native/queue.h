@@ -114,7 +114,7 @@ class Queue {
   }
   /** Gives the job what a product with quantized weights needs of x. */
   void prepare(const Matrix& weight, const Matrix& x, int64_t rows, ProductJob& job);
-  void cutIntoStrands(AccumulateJob& job);
+  void cutIntoStrands(AccumulateJob& job, int64_t step);
 
   void embedding(Words& words);
   void addRows(Words& words);

@@ -87,7 +87,7 @@ void Queue::convert(Words& words) {
   if (job.rows == 0) return;
   int64_t pieces = job.rows * x.columns * 4 / pieceBytes + 1, most = static_cast<int64_t>(pool_.threads()) * 4;
   job.chunkRows = quotient(job.rows, pieces < most ? pieces : most);
-  pool_.reserve(static_cast<size_t>(multiple(x.columns, groupColumns)));
+  pool_.reserve(static_cast<size_t>(multiple(x.columns, partColumns)));
   pool_.run(table_.convert, &job, quotient(job.rows, job.chunkRows));
 }
 

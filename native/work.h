@@ -12,13 +12,12 @@ constexpr int64_t pieceBytes = 36 << 10;
 constexpr size_t panelScratch = blockWeights * blockDepth + blockRows * blockWeights * 16;
 
 inline int64_t multiple(int64_t a, int64_t b) { return (a + b - 1) / b * b; }
+inline int64_t quotient(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 /** Floats for the rows of a panel, made ready for products with quantized weights. */
 inline size_t preparedScratch(int64_t columns) {
-  return static_cast<size_t>(blockRows * multiple(columns, preparedColumns) * preparedBytes) / sizeof(float);
+  return static_cast<size_t>(blockRows * quotient(columns, partColumns)) * sizeof(PreparedPart) / sizeof(float);
 }
-
-inline int64_t quotient(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 inline Weights rowsFrom(const Matrix& matrix, int64_t row) {
   Weights weights = matrix.weights();

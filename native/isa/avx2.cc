@@ -67,16 +67,13 @@ struct V {
     for (; bits; bits &= bits - 1) out[count++] = base + __builtin_ctz(bits);
     return count;
   }
-  static void prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T1); }
-  /** What is read once, soon: around the second cache, whose prefetcher then fetches no more. */
-  static void prefetchOnce(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_NTA); }
+  __attribute__((always_inline)) static void prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T1); }
 
   // Codes of quantized weights: 32 bytes, of which four neighbours share each 32-bit lane.
 
   using I = __m256i;
   static constexpr int offset = 0;
   static I bytes(const void* p) { return _mm256_loadu_si256((const __m256i*)p); }
-  static I bytesTail(const void* p, int) { return bytes(p); }  // a group is never cut
   static void store(int32_t* p, I v) { _mm256_storeu_si256((__m256i*)p, v); }
   static I splat(int8_t v) { return _mm256_set1_epi8(v); }
   static I none() { return _mm256_setzero_si256(); }
@@ -89,27 +86,25 @@ struct V {
   static I dot(I start, I w, I x) {
     return _mm256_add_epi32(start, _mm256_madd_epi16(_mm256_maddubs_epi16(w, x), _mm256_set1_epi16(1)));
   }
-  /** Numbers that wait in memory, for a load into all lanes costs less than a permutation. */
-  struct Spread {
-    alignas(32) float lane[8];
-    void operator=(F v) { store(lane, v); }
-  };
-  template <int step, int which>
-  static F spread(const Spread& numbers) {
-    return _mm256_broadcast_ss(numbers.lane + 2 * step + which);
-  }
+  /** Of up to eight vectors of codes 0 … 15, whose sums of pairs fit in 16 bits; `sumOfFew` makes them sums of four. */
+  static I dotFew(I sum, I w, I x) { return _mm256_add_epi16(sum, _mm256_maddubs_epi16(w, x)); }
+  static I sumOfFew(I start, I sum) { return _mm256_add_epi32(start, _mm256_madd_epi16(sum, _mm256_set1_epi16(1))); }
+  static constexpr int wideCodes = 1;
 
   // Int4 rows in fours and eights: two rows share each 16-bit lane.
 
   static constexpr bool quads = true;
-  /** Factors of W rows for 8 blocks: two bytes for each pair of rows, twice, and what sums start from, twice. */
+  /**
+   * For the lower and the upper half of each 128 bits of bytes: factors of W rows, two bytes for each pair of them, what sums
+   * start from, and the scale, in the lanes of the columns that they are for.
+   */
   template <int W>
   struct Factors {
-    alignas(32) int32_t pairs[W / 2][8];
-    alignas(32) int32_t start[8];
-    alignas(32) float scale[8];
+    alignas(32) int32_t pairs[W / 2][2][8];
+    alignas(32) int32_t start[2][8];
+    alignas(32) float scale[2][8];
   };
-  /** The scale is NaN where a factor is not finite. */
+  /** Of factors for 8 blocks. The scale is NaN where a factor is not finite. */
   template <int W>
   static inline __attribute__((always_inline)) Factors<W> roundTogether(const F* factor) {
     const I magnitude = _mm256_set1_epi32(0x7fffffff), byte = _mm256_set1_epi32(255);
@@ -122,50 +117,52 @@ struct V {
     F inverse = _mm256_and_ps((F)finite, _mm256_div_ps(broadcast(127), (F)most));
     F scale = _mm256_and_ps((F)some, mul((F)most, broadcast(1.0f / 127)));
     Factors<W> result;
-    store(result.scale, _mm256_blendv_ps(scale, broadcast(__builtin_nanf("")), (F)infinite));
+    store(result.scale[0], result.scale[1], _mm256_blendv_ps(scale, broadcast(__builtin_nanf("")), (F)infinite));
     I sum = none();
     for (int q = 0; q < W / 2; q++) {
       I a = _mm256_and_si256(finite, _mm256_cvtps_epi32(mul(factor[2 * q], inverse)));
       I b = _mm256_and_si256(finite, _mm256_cvtps_epi32(mul(factor[2 * q + 1], inverse)));
       sum = _mm256_add_epi32(sum, _mm256_add_epi32(a, b));
-      store(result.pairs[q], twice(_mm256_or_si256(_mm256_and_si256(a, byte), _mm256_slli_epi32(_mm256_and_si256(b, byte), 8))));
+      I pair = twice(_mm256_or_si256(_mm256_and_si256(a, byte), _mm256_slli_epi32(_mm256_and_si256(b, byte), 8)));
+      store((float*)result.pairs[q][0], (float*)result.pairs[q][1], (F)pair);
     }
-    store(result.start, twice(_mm256_sub_epi32(none(), _mm256_slli_epi32(sum, 3))));
+    I start = twice(_mm256_sub_epi32(none(), _mm256_slli_epi32(sum, 3)));
+    store((float*)result.start[0], (float*)result.start[1], (F)start);
     return result;
   }
   /**
-   * total += the factors times step `s` of the rows, of which `codes(r)` gives row r. Sums fit in 16 bits: eight codes of
-   * -8 … 7 times bytes. What goes beyond on the way wraps around and comes back.
+   * total += the factors times a vector of codes of each row, of which `codes(r)` gives row r. Sums fit in 16 bits: eight codes
+   * of -8 … 7 times bytes. What goes beyond on the way wraps around and comes back.
    */
-  template <int s, int W, class Codes>
+  template <int W, class Codes>
   static inline __attribute__((always_inline)) void addTogether(float* total, const Factors<W>& factors, Codes codes) {
     I sum[2][2];  // of the low and the high halves of the bytes
-    for (int h = 0; h < 2; h++) sum[h][0] = sum[h][1] = _mm256_set1_epi32(factors.start[2 * s + h]);
+    for (int h = 0; h < 2; h++)
+      for (int u = 0; u < 2; u++) sum[h][u] = bytes(factors.start[u]);
 #pragma GCC unroll 4
     for (int q = 0; q < W / 2; q++) {
       I a = codes(2 * q), b = codes(2 * q + 1);
       I both[2] = {_mm256_unpacklo_epi8(a, b), _mm256_unpackhi_epi8(a, b)};
-      I factor[2] = {_mm256_set1_epi32(factors.pairs[q][2 * s]), _mm256_set1_epi32(factors.pairs[q][2 * s + 1])};
       for (int u = 0; u < 2; u++) {
-        sum[0][u] = _mm256_add_epi16(sum[0][u], _mm256_maddubs_epi16(low(both[u]), factor[0]));
-        sum[1][u] = _mm256_add_epi16(sum[1][u], _mm256_maddubs_epi16(high(both[u]), factor[1]));
+        I factor = bytes(factors.pairs[q][u]);
+        sum[0][u] = _mm256_add_epi16(sum[0][u], _mm256_maddubs_epi16(low(both[u]), factor));
+        sum[1][u] = _mm256_add_epi16(sum[1][u], _mm256_maddubs_epi16(high(both[u]), factor));
       }
     }
     const I even = _mm256_set1_epi32(1), odd = _mm256_set1_epi32(1 << 16);
-    for (int h = 0; h < 2; h++) {
-      F scale = _mm256_broadcast_ss(factors.scale + 2 * s + h);
+    for (int h = 0; h < 2; h++)
       for (int u = 0; u < 2; u++, total += 16) {
+        F scale = load(factors.scale[u]);
         store(total, fma(floats(_mm256_madd_epi16(sum[h][u], even)), scale, load(total)));
         store(total + 8, fma(floats(_mm256_madd_epi16(sum[h][u], odd)), scale, load(total + 8)));
       }
-    }
   }
-  /** Sums of 64 columns, from the order in which `addTogether` leaves them into that of the columns. */
+  /** Sums of a line, from the order in which `addTogether` leaves those of its vectors into that of the columns. */
   static void orderWoven(const float* sums, float* out) {
-    for (int part = 0; part < 4; part++)  // low and high halves, lower and upper bytes of each 128 bits
+    for (int part = 0; part < 8; part++)  // vectors, low and high halves, lower and upper bytes of each 128 bits
       for (int odd = 0; odd < 2; odd++)
         for (int i = 0; i < 8; i++)
-          out[part / 2 * 32 + i / 4 * 16 + part % 2 * 8 + i % 4 * 2 + odd] = sums[part * 16 + odd * 8 + i];
+          out[part / 2 % 2 * 64 + part / 4 * 32 + i / 4 * 16 + part % 2 * 8 + i % 4 * 2 + odd] = sums[part * 16 + odd * 8 + i];
   }
 
   // Pairs of 16-bit numbers, for products of many rows.
@@ -184,12 +181,12 @@ struct V {
   }
   static I shorts(const int8_t* codes) { return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i*)codes)); }
   /** Codes of 16 bytes minus 8, times 128, times what is given in 32768ths. */
-  static void shortsOfCodes(const uint8_t* p, int16_t lowShare, int16_t highShare, I& low, I& high) {
+  static void shortsOfCodes(const uint8_t* p, const int16_t* share, I& low, I& high) {
     I wide = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i*)p)), eight = _mm256_set1_epi16(8 << 7);
     I a = _mm256_sub_epi16(_mm256_and_si256(_mm256_slli_epi16(wide, 7), _mm256_set1_epi16(15 << 7)), eight);
     I b = _mm256_sub_epi16(_mm256_slli_epi16(_mm256_srli_epi16(wide, 4), 7), eight);
-    low = _mm256_mulhrs_epi16(a, _mm256_set1_epi16(lowShare));
-    high = _mm256_mulhrs_epi16(b, _mm256_set1_epi16(highShare));
+    low = _mm256_mulhrs_epi16(a, bytes(share));
+    high = _mm256_mulhrs_epi16(b, bytes(share));
   }
   /** Columns of two rows side by side, 16 of them. */
   static void weavePairs(const I* rows, int32_t* out) {
@@ -214,6 +211,11 @@ struct V {
  private:
   /** The second quarter of a vector and the third one change places. */
   static I inOrder(I v) { return _mm256_permute4x64_epi64(v, 0xd8); }
+  /** Lanes 0 and 1 of each 128 bits twice, and lanes 2 and 3. */
+  static void store(float* lower, float* upper, F v) {
+    store(lower, _mm256_permute_ps(v, 0x50));
+    store(upper, _mm256_permute_ps(v, 0xfa));
+  }
   /** The lower 16 bits in both halves of each lane. */
   static I twice(I v) {
     return _mm256_or_si256(_mm256_and_si256(v, _mm256_set1_epi32(0xffff)), _mm256_slli_epi32(v, 16));

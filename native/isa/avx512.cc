@@ -25,6 +25,9 @@ struct V : Vector16 {
   static I dot(I start, I w, I x) {
     return _mm512_add_epi32(start, _mm512_madd_epi16(_mm512_maddubs_epi16(w, x), _mm512_set1_epi16(1)));
   }
+  /** Of up to eight vectors of codes 0 … 15, whose sums of pairs fit in 16 bits; `sumOfFew` makes them sums of four. */
+  static I dotFew(I sum, I w, I x) { return _mm512_add_epi16(sum, _mm512_maddubs_epi16(w, x)); }
+  static I sumOfFew(I start, I sum) { return _mm512_add_epi32(start, _mm512_madd_epi16(sum, _mm512_set1_epi16(1))); }
 };
 
 }  // namespace

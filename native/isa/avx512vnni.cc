@@ -19,19 +19,25 @@ struct V : Vector16 {
   static I dotSigned(I start, I w, I x) { return dot(start, _mm512_xor_si512(w, splat(-128)), x); }
   static I dot(I start, I w, I x) { return _mm512_dpbusd_epi32(start, w, x); }
 
+  static I dotFew(I sum, I w, I x) { return dot(sum, w, x); }
+  static I sumOfFew(I start, I sum) { return _mm512_add_epi32(start, sum); }
+
   // Int4 rows in fours: the bytes of a lane belong to one row each.
 
   static constexpr bool quads = true;
-  /** Factors of W rows for 16 blocks: bytes of four rows each, what sums start from (-8 times all of them), their scale. */
+  /**
+   * For each vector that `weave` makes, in the lanes of the columns that they are for: bytes of four rows each, what sums start
+   * from (-8 times all of them), and their scale.
+   */
   template <int W>
   struct Factors {
-    I bytes[W / 4];
-    I start;
-    F scale;
+    I bytes[W / 4][4];
+    I start[4];
+    F scale[4];
   };
-  /** The scale is NaN where a factor is not finite. */
+  /** Of factors for 16 blocks. The scale is NaN where a factor is not finite. */
   template <int W>
-  static Factors<W> roundTogether(const F* factor) {
+  static inline __attribute__((always_inline)) Factors<W> roundTogether(const F* factor) {
     const I magnitude = _mm512_set1_epi32(0x7fffffff);
     I most = _mm512_setzero_si512();
     for (int r = 0; r < W; r++) most = _mm512_max_epu32(most, _mm512_and_si512((I)factor[r], magnitude));
@@ -40,46 +46,44 @@ struct V : Vector16 {
     __mmask16 infinite = _mm512_cmp_epu32_mask(most, _mm512_set1_epi32(0x7f800000), _MM_CMPINT_NLT);
     F inverse = _mm512_maskz_div_ps(some & ~infinite, broadcast(127), (F)most);
     Factors<W> result;
-    result.scale = _mm512_maskz_mul_ps(some, (F)most, broadcast(1.0f / 127));
-    result.scale = _mm512_mask_mov_ps(result.scale, infinite, broadcast(__builtin_nanf("")));
+    F scale = _mm512_maskz_mul_ps(some, (F)most, broadcast(1.0f / 127));
+    spread((I)_mm512_mask_mov_ps(scale, infinite, broadcast(__builtin_nanf(""))), (I*)result.scale);
     I sum = _mm512_setzero_si512(), byte = _mm512_set1_epi32(255);
     for (int q = 0; q < W / 4; q++) {
-      result.bytes[q] = _mm512_setzero_si512();
+      I quad = _mm512_setzero_si512();
       for (int r = 0; r < 4; r++) {
         I code = _mm512_maskz_cvtps_epi32(some & ~infinite, mul(factor[4 * q + r], inverse));
         sum = _mm512_add_epi32(sum, code);
-        result.bytes[q] = _mm512_or_si512(result.bytes[q], _mm512_sllv_epi32(_mm512_and_si512(code, byte), _mm512_set1_epi32(8 * r)));
+        quad = _mm512_or_si512(quad, _mm512_sllv_epi32(_mm512_and_si512(code, byte), _mm512_set1_epi32(8 * r)));
       }
+      spread(quad, result.bytes[q]);
     }
-    result.start = _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_slli_epi32(sum, 3));
+    spread(_mm512_sub_epi32(_mm512_setzero_si512(), _mm512_slli_epi32(sum, 3)), result.start);
     return result;
   }
-  using Vector16::spread;
-  template <int step, int which>
-  static I spread(I blocks) {
-    return (I)spread<step, which>((F)blocks);
+  /** out[v] has lane v of each 128 bits in all four lanes: bytes 16 L + 4 v + k, of which `weave` makes vector v, are its block. */
+  static void spread(I blocks, I* out) {
+    out[0] = _mm512_shuffle_epi32(blocks, (_MM_PERM_ENUM)0x00);
+    out[1] = _mm512_shuffle_epi32(blocks, (_MM_PERM_ENUM)0x55);
+    out[2] = _mm512_shuffle_epi32(blocks, (_MM_PERM_ENUM)0xaa);
+    out[3] = _mm512_shuffle_epi32(blocks, (_MM_PERM_ENUM)0xff);
   }
-  /** total += the factors times step `s` of the rows, of which `codes(r)` gives row r. */
-  template <int s, int W, class Codes>
+  /** total += the factors times a vector of codes of each row, of which `codes(r)` gives row r. */
+  template <int W, class Codes>
   static inline __attribute__((always_inline)) void addTogether(float* total, const Factors<W>& factors, Codes codes) {
     I quads[W / 4][4];
     for (int q = 0; q < W / 4; q++) {
       I row[4] = {codes(4 * q), codes(4 * q + 1), codes(4 * q + 2), codes(4 * q + 3)};
       weave(row, quads[q]);
     }
-    addHalf<s, 0, W>(total, factors, quads);
-    addHalf<s, 1, W>(total + 64, factors, quads);
-  }
-  template <int s, int half, int W>
-  static inline __attribute__((always_inline)) void addHalf(float* total, const Factors<W>& factors, const I (*quads)[4]) {
-    I start = spread<s, half>(factors.start);
-    F scale = spread<s, half>(factors.scale);
-    I factor[W / 4];
-    for (int q = 0; q < W / 4; q++) factor[q] = spread<s, half>(factors.bytes[q]);
-    for (int v = 0; v < 4; v++) {
-      I sum = start;
-      for (int q = 0; q < W / 4; q++) sum = dot(sum, half == 0 ? low(quads[q][v]) : high(quads[q][v]), factor[q]);
-      store(total + v * 16, fma(floats(sum), scale, load(total + v * 16)));
+    for (int v = 0; v < 4; v++, total += 16) {
+      I below = factors.start[v], above = below;
+      for (int q = 0; q < W / 4; q++) {
+        below = dot(below, low(quads[q][v]), factors.bytes[q][v]);
+        above = dot(above, high(quads[q][v]), factors.bytes[q][v]);
+      }
+      store(total, fma(floats(below), factors.scale[v], load(total)));
+      store(total + 64, fma(floats(above), factors.scale[v], load(total + 64)));
     }
   }
   /** 64 bytes of four rows: out[v] has, in lane 4 L + k, byte 16 L + 4 v + k of each row. */
@@ -91,13 +95,13 @@ struct V : Vector16 {
     out[2] = _mm512_unpacklo_epi16(b, d);
     out[3] = _mm512_unpackhi_epi16(b, d);
   }
-  /** Sums of 128 columns, from the order of `weave` (first of low, then of high halves) into that of the columns. */
+  /** Sums of a line, from the order of `weave` (first of low, then of high halves) into that of the columns. */
   static void orderWoven(const float* sums, float* out) {
     for (int h = 0; h < 2; h++)
       for (int v = 0; v < 4; v++)
         for (int quarter = 0; quarter < 4; quarter++)
           for (int k = 0; k < 4; k++)
-            out[quarter / 2 * 64 + h * 32 + quarter % 2 * 16 + 4 * v + k] = sums[(h * 4 + v) * 16 + 4 * quarter + k];
+            out[h * 64 + quarter * 16 + 4 * v + k] = sums[(h * 4 + v) * 16 + 4 * quarter + k];
   }
 };
 

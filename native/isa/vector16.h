@@ -58,16 +58,12 @@ struct Vector16 {
     _mm512_mask_storeu_epi32(out, first(count), kept);
     return count;
   }
-  static void prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T1); }
-  /** What is read once, soon: around the second cache, whose prefetcher then fetches no more. */
-  static void prefetchOnce(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_NTA); }
+  __attribute__((always_inline)) static void prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T0); }
 
   // Codes of quantized weights: 64 bytes, of which four neighbours share each 32-bit lane.
 
   using I = __m512i;
   static I bytes(const void* p) { return _mm512_loadu_si512(p); }
-  /** The first n bytes, then zeros. */
-  static I bytesTail(const void* p, int n) { return _mm512_maskz_loadu_epi8(n < 64 ? (1ull << n) - 1 : ~0ull, p); }
   static void store(int32_t* p, I v) { _mm512_storeu_si512(p, v); }
   static I splat(int8_t v) { return _mm512_set1_epi8(v); }
   static I none() { return _mm512_setzero_si512(); }
@@ -75,13 +71,8 @@ struct Vector16 {
   static I low(I v) { return _mm512_and_si512(v, splat(15)); }
   static I high(I v) { return _mm512_and_si512(_mm512_srli_epi16(v, 4), splat(15)); }
   static F floats(I v) { return _mm512_cvtepi32_ps(v); }
-  using Spread = F;
-  /** Lane l is f[4 * step + which], and two further in the upper half: the blocks of one step of int4 codes. */
-  template <int step, int which>
-  static F spread(F f) {
-    constexpr int a = 4 * step + which, b = a + 2;
-    return _mm512_permutexvar_ps(_mm512_setr_epi32(a, a, a, a, a, a, a, a, b, b, b, b, b, b, b, b), f);
-  }
+  static constexpr int wideCodes = 4;
+
   // Pairs of 16-bit numbers, for products of many rows.
 
   /** sum + the products of two neighbours each. */
@@ -95,12 +86,12 @@ struct Vector16 {
   }
   static I shorts(const int8_t* codes) { return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i*)codes)); }
   /** Codes of 32 bytes minus 8, times 128, times what is given in 32768ths. */
-  static void shortsOfCodes(const uint8_t* p, int16_t lowShare, int16_t highShare, I& low, I& high) {
+  static void shortsOfCodes(const uint8_t* p, const int16_t* share, I& low, I& high) {
     I wide = _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i*)p)), eight = _mm512_set1_epi16(8 << 7);
     I a = _mm512_sub_epi16(_mm512_and_si512(_mm512_slli_epi16(wide, 7), _mm512_set1_epi16(15 << 7)), eight);
     I b = _mm512_sub_epi16(_mm512_slli_epi16(_mm512_srli_epi16(wide, 4), 7), eight);
-    low = _mm512_mulhrs_epi16(a, _mm512_set1_epi16(lowShare));
-    high = _mm512_mulhrs_epi16(b, _mm512_set1_epi16(highShare));
+    low = _mm512_mulhrs_epi16(a, bytes(share));
+    high = _mm512_mulhrs_epi16(b, bytes(share));
   }
   /** Columns of two rows side by side, 32 of them. */
   static void weavePairs(const I* rows, int32_t* out) {

@@ -60,9 +60,7 @@ struct Vector4 {
     for (; bits; bits &= bits - 1) out[count++] = base + __builtin_ctz(bits);
     return count;
   }
-  static void prefetch(const void* p) { __builtin_prefetch(p, 0, 2); }
-  /** What is read once, soon: around the second cache, whose prefetcher then fetches no more. */
-  static void prefetchOnce(const void* p) { __builtin_prefetch(p, 0, 0); }
+  __attribute__((always_inline)) static void prefetch(const void* p) { __builtin_prefetch(p, 0, 2); }
 
   // Codes of quantized weights: 16 bytes, of which four neighbours share each 32-bit lane.
 
@@ -74,7 +72,6 @@ struct Vector4 {
     __builtin_memcpy(&v, p, sizeof v);
     return v;
   }
-  static I bytesTail(const void* p, int) { return bytes(p); }  // a group is never cut
   static void store(int32_t* p, I v) { __builtin_memcpy(p, &v, sizeof v); }
   static I splat(int8_t v) { return I{} + (int32_t)((uint8_t)v * 0x01010101u); }
   static I none() { return I{}; }
@@ -87,11 +84,9 @@ struct Vector4 {
     S4 a = sumPairs(w, x, 0), b = sumPairs(w, x, 1);
     return start + (S4{a[0], a[2], b[0], b[2]} + S4{a[1], a[3], b[1], b[3]});
   }
-  using Spread = F;
-  template <int step, int which>
-  static F spread(F f) {
-    return broadcast(f[step / 2 * 2 + which]);
-  }
+  static I dotFew(I sum, I w, I x) { return dot(sum, w, x); }
+  static I sumOfFew(I start, I sum) { return start + sum; }
+  static constexpr int wideCodes = 1;
 
   // Pairs of 16-bit numbers, for products of many rows.
 
@@ -117,11 +112,11 @@ struct Vector4 {
     return (I)__builtin_convertvector(v, S8);
   }
   /** Codes of 8 bytes minus 8, times 128, times what is given in 32768ths. */
-  static void shortsOfCodes(const uint8_t* p, int16_t lowShare, int16_t highShare, I& low, I& high) {
+  static void shortsOfCodes(const uint8_t* p, const int16_t* share, I& low, I& high) {
     S8 a, b;
     for (int i = 0; i < 8; i++) {
-      a[i] = (short)(((((p[i] & 15) - 8) << 7) * lowShare + (1 << 14)) >> 15);
-      b[i] = (short)(((((p[i] >> 4) - 8) << 7) * highShare + (1 << 14)) >> 15);
+      a[i] = (short)(((((p[i] & 15) - 8) << 7) * share[i] + (1 << 14)) >> 15);
+      b[i] = (short)(((((p[i] >> 4) - 8) << 7) * share[i] + (1 << 14)) >> 15);
     }
     low = (I)a, high = (I)b;
   }

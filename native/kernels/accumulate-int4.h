@@ -4,16 +4,22 @@
  */
 #pragma once
 #include "accumulate.h"
+#include "convert.h"
 
 namespace dejavu::DEJAVU_ISA {
 namespace {
 
-/** Weight rows of one step, from the columns at hand on. */
+/** Weight rows of one step, from the columns at hand on, which are the first of a part. */
 template <int W>
 struct Rows4 {
   const uint8_t* codes[W];
-  const Half* scales[W];
+  const uint8_t* scales[W];
 };
+
+/** Lines of the part that starts at column c. */
+inline int64_t linesFrom(int64_t c, int64_t columns) {
+  return (smaller(partColumns, columns - c) + lineColumns4 - 1) / lineColumns4;
+}
 
 /** Rows one by one in float32. */
 template <class U, bool quads = U::quads>
@@ -23,30 +29,28 @@ struct Adder4 {
   /** total[r] += Σ_w a[r][w] · row w, for X chains that lie `stride` apart. */
   template <int W, int X, class Fetch>
   static inline void add(float* total, int64_t stride, const Rows4<W>& rows, const float (*a)[W], int64_t columns, Fetch& fetch) {
-    constexpr int64_t pieceBlocks = 16;
-    for (int64_t c = 0; c < columns; c += pieceBlocks * blockColumns) {
-      int64_t padded = (smaller(columns - c, pieceBlocks * blockColumns) + groupColumns - 1) / groupColumns * groupColumns;
-      float scales[W][pieceBlocks];
-      for (int r = 0; r < W; r++)
-        for (int64_t b = 0; b < padded / blockColumns; b += 2)
-          V::storeTail(scales[r] + b, V::loadTail(rows.scales[r] + c / blockColumns + b, 2), 2);
-      for (int64_t at = 0; at < padded; at += groupColumns)
-        for (int64_t i = 0; i < blockColumns; i += lanes) {
-          if (i == 0 && at % (2 * groupColumns) == 0)
-            for (int r = 0; r < W; r++) fetch.line(r, (c + at) / 2);
+    for (int64_t c = 0; c < columns; c += partColumns) {
+      float scale[W][groupColumns];
+      for (int r = 0; r < W; r++) widenScales(scale[r], rows.scales[r], c / partColumns);
+      for (int64_t u = 0; u < linesFrom(c, columns); u++) {
+        int64_t at = c / 2 + u * lineBytes;
+        for (int r = 0; r < W; r++) fetch.line(r, at);
+        for (int64_t i = 0; i < groupColumns; i += lanes) {
           F low[W], high[W];
-          UNROLL for (int r = 0; r < W; r++) V::nibbles(rows.codes[r] + (c + at) / 2 + i, low[r], high[r]);
+          UNROLL for (int r = 0; r < W; r++) V::nibbles(rows.codes[r] + at + i, low[r], high[r]);
           for (int x = 0; x < X; x++) {
-            float* t = total + x * stride + c + at + i;
-            F lowTotal = V::load(t), highTotal = V::load(t + blockColumns);
+            float* t = total + x * stride + c + u * lineColumns4 + i;
+            F lowTotal = V::load(t), highTotal = V::load(t + groupColumns);
             UNROLL for (int r = 0; r < W; r++) {
-              lowTotal = V::fma(V::broadcast(a[x][r] * scales[r][at / blockColumns]), low[r], lowTotal);
-              highTotal = V::fma(V::broadcast(a[x][r] * scales[r][at / blockColumns + 1]), high[r], highTotal);
+              F factor = V::mul(V::broadcast(a[x][r]), V::load(scale[r] + i));
+              lowTotal = V::fma(factor, low[r], lowTotal);
+              highTotal = V::fma(factor, high[r], highTotal);
             }
             V::store(t, lowTotal);
-            V::store(t + blockColumns, highTotal);
+            V::store(t + groupColumns, highTotal);
           }
         }
+      }
     }
   }
 
@@ -62,100 +66,81 @@ struct Adder4 {
 template <class U>
 struct Adder4<U, true> {
   static constexpr int wide = 8, single = 4;
-  static constexpr int stepBytes = 4 * lanes, stepColumns = 2 * stepBytes;
-  static constexpr int partColumns = lanes * blockColumns;  // a scale in every lane
-
-  /** The factors of rows for as many blocks as there are lanes. */
-  template <int W>
-  static inline __attribute__((always_inline)) auto factorsOf(const Rows4<W>& rows, const float* a, int64_t c, int64_t blocks) {
-    F factor[W];
-    UNROLL for (int r = 0; r < W; r++) {
-      const Half* from = rows.scales[r] + c / blockColumns;
-      F scale = blocks >= lanes ? V::load(from) : V::loadTail(from, (int)blocks);
-      factor[r] = V::mul(scale, V::broadcast(a[r]));
-    }
-    return U::template roundTogether<W>(factor);
-  }
 
   template <int W, class Fetch>
   static inline __attribute__((always_inline)) void part(float* total, const Rows4<W>& rows, const float* a, int64_t c,
-                                                         int64_t columns, Fetch& fetch) {
-    int64_t bytes = (columns - c + groupColumns - 1) / groupColumns * (groupColumns / 2);
-    const auto factors = factorsOf<W>(rows, a, c, bytes / (blockColumns / 2));
-    auto step = [&](auto number) __attribute__((always_inline)) {
-      constexpr int s = decltype(number)::value;
-      int64_t left = bytes - s * stepBytes, at = c / 2 + s * stepBytes;
-      if (left <= 0) return;
-      // The last step of a row may be shorter than a vector.
-      auto codes = [&](int r) __attribute__((always_inline)) {
-        if (s * stepBytes % 64 == 0) fetch.line(r, at);
-        const uint8_t* p = rows.codes[r] + at;
-        return left >= stepBytes ? U::bytes(p) : U::bytesTail(p, (int)left);
-      };
-      U::template addTogether<s, W>(total + c + s * stepColumns, factors, codes);
-    };
-    step(Number<0>{});
-    step(Number<1>{});
-    step(Number<2>{});
-    step(Number<3>{});
+                                                         int64_t lines, Fetch& fetch) {
+    UNROLL for (int v = 0; v < lineVectors; v++) {
+      F factor[W];
+      UNROLL for (int r = 0; r < W; r++)
+        factor[r] = V::mul(V::load((const Half*)rows.scales[r] + c / blockColumns + v * lanes), V::broadcast(a[r]));
+      const auto factors = U::template roundTogether<W>(factor);
+      for (int64_t u = 0; u < lines; u++) {
+        int64_t at = c / 2 + u * lineBytes;
+        if (v == 0) UNROLL for (int r = 0; r < W; r++) fetch.line(r, at);
+        auto codes = [&](int r) __attribute__((always_inline)) { return U::bytes(rows.codes[r] + at + v * vectorBytes); };
+        U::template addTogether<W>(total + u * lineColumns4 + v * 2 * vectorBytes, factors, codes);
+      }
+    }
   }
 
   template <int W, int X, class Fetch>
   static inline void add(float* total, int64_t stride, const Rows4<W>& rows, const float (*a)[W], int64_t columns, Fetch& fetch) {
     for (int x = 0; x < X; x++)
-      for (int64_t c = 0; c < columns; c += partColumns) part<W>(total + x * stride, rows, a[x], c, columns, fetch);
+      for (int64_t c = 0; c < columns; c += partColumns)
+        part<W>(total + x * stride + c, rows, a[x], c, linesFrom(c, columns), fetch);
   }
 
   /** The chains wait in the order in which the codes are woven. */
   static inline void finish(float* out, const float* total, const float* bias, int64_t columns) {
-    for (int64_t c = 0; c < columns; c += stepColumns) {
-      float ordered[stepColumns];
+    for (int64_t c = 0; c < columns; c += lineColumns4) {
+      float ordered[lineColumns4];
       U::orderWoven(total + c, ordered);
-      int64_t count = smaller(stepColumns, columns - c);
-      addTotal(out + c, ordered, bias ? bias + c : nullptr, count);
+      addTotal(out + c, ordered, bias ? bias + c : nullptr, smaller(lineColumns4, columns - c));
     }
   }
 };
 
-/** The W next rows of the cursor from column `first` on; those at and after `count` are the first one, times zero. */
-template <int W>
-inline void takeRows(Rows4<W>& rows, int64_t* index, const Weights& weight, Cursor& at, int64_t count, int64_t first) {
-  for (int r = 0; r < W; r++) {
-    index[r] = r < count ? at.next() : index[0];
-    rows.codes[r] = rowOf<uint8_t>(weight, index[r]) + first / 2;
-    rows.scales[r] = (const Half*)(weight.scales + index[r] * weight.scaleStride) + first / blockColumns;
-  }
-}
-
-/** Adds the W next rows, of which `count` are there, to X chains. */
+/** Adds W rows to X chains; those at and after `count` are the first one, times zero. */
 template <int W, int X, class Fetch>
 inline void accumulateStep4(const AccumulateJob& job, float* total, int64_t stride, const float* a, int64_t first,
-                            int64_t columns, Cursor& at, int64_t count, Fetch& fetch) {
+                            int64_t columns, const int64_t* index, int64_t count, Fetch& fetch) {
   Rows4<W> rows;
-  int64_t index[W];
   float factor[X][W];
-  takeRows(rows, index, job.weight, at, count, first);
-  for (int x = 0; x < X; x++)
-    for (int r = 0; r < W; r++) factor[x][r] = r < count ? a[x * job.n + index[r]] : 0.0f;
+  for (int r = 0; r < W; r++) {
+    int64_t row = index[r < count ? r : 0];
+    rows.codes[r] = rowOf<uint8_t>(job.weight, row) + first / 2;
+    rows.scales[r] = job.weight.scales + row * job.weight.scaleStride + first / blockColumns * (int64_t)sizeof(Half);
+    for (int x = 0; x < X; x++) factor[x][r] = r < count ? a[x * job.n + row] : 0.0f;
+  }
   Adder4<V>::template add<W, X>(total, stride, rows, factor, columns, fetch);
 }
 
-/** Adds the cursor's next `count` rows to X chains. */
-template <int X, class Fetch>
+/** Adds `count` rows to X chains. */
+template <int X>
 inline void accumulateRun4(const AccumulateJob& job, float* total, int64_t stride, const float* a, int64_t first,
-                           int64_t columns, Cursor& at, int64_t count, Fetch& fetch) {
+                           int64_t columns, const int64_t* index, int64_t count) {
   constexpr int single = Adder4<V>::single, W = X == 1 || single > 1 ? Adder4<V>::wide : single;
+  NoFetch none;
   int64_t i = 0;
-  for (; i + W <= count; i += W) accumulateStep4<W, X>(job, total, stride, a, first, columns, at, W, fetch);
+  for (; i + W <= count; i += W) accumulateStep4<W, X>(job, total, stride, a, first, columns, index + i, W, none);
   for (; i < count; i += single)
-    accumulateStep4<single, X>(job, total, stride, a, first, columns, at, smaller(single, count - i), fetch);
+    accumulateStep4<single, X>(job, total, stride, a, first, columns, index + i, smaller(single, count - i), none);
 }
 
 struct RowAdder4 {
   static void strand(const AccumulateJob& job, const Piece& piece, int64_t from, int64_t to, float* total) {
-    Cursor at(job.set, piece.row, from);
-    RowStream ahead(job.weight, job.set, piece.row, from + addedAhead, to, piece.first / 2, (piece.columns + 1) / 2);
-    accumulateRun4<1>(job, total, 0, job.a + piece.row * job.n, piece.first, piece.columns, at, to - from, ahead);
+    constexpr int W = Adder4<V>::wide;
+    const float* a = job.a + piece.row * job.n;
+    RowSteps<W> steps(job.weight, Cursor(job.set, piece.row, from), to - from, piece.first / 2);
+    while (steps.step()) {
+      for (int64_t at = 0; at < piece.columns / blockColumns * (int64_t)sizeof(Half); at += 64)
+        for (int r = 0; r < W; r++) steps.scale(r, at);
+      accumulateStep4<W, 1>(job, total, 0, a, piece.first, piece.columns, steps.index, W, steps);
+    }
+    int64_t rest[W], count = 0;
+    while (steps.last()) rest[count++] = steps.index[0];
+    accumulateRun4<1>(job, total, 0, a, piece.first, piece.columns, rest, count);
   }
   static void finish(float* out, const float* total, const float* bias, int64_t columns) {
     Adder4<V>::finish(out, total, bias, columns);
@@ -177,12 +162,12 @@ void accumulateTiles4(const void* data, int64_t chunk, float* scratch) {
       float* chains = s == 0 ? totals : scratch;
       clear(chains, rows * chainColumns4);
       for (int64_t i = strandStart(job.set, 0, s), to = strandStart(job.set, 0, s + 1); i < to; i += depthStep) {
-        int64_t count = smaller(depthStep, to - i);
+        int64_t index[depthStep], count = smaller(depthStep, to - i);
+        Cursor at(job.set, 0, i);
+        for (int64_t j = 0; j < count; j++) index[j] = at.next();
         auto pass = [&](auto number, int64_t r) {
-          Cursor at(job.set, 0, i);
-          NoFetch none;
           accumulateRun4<decltype(number)::value>(job, chains + r * chainColumns4, chainColumns4, a + r * job.n, first,
-                                                  columns, at, count, none);
+                                                  columns, index, count);
         };
         int64_t r = 0;
         for (; r + X <= rows; r += X) pass(Number<X>{}, r);

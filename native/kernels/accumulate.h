@@ -92,33 +92,28 @@ inline float factorOf<int8_t>(const Weights& weight, int64_t index, float a) {
 }
 
 template <int W, class T, class Fetch>
-inline void accumulateStep(const AccumulateJob& job, float* total, const float* a, int64_t first, int64_t columns,
-                           Cursor& at, Fetch& fetch) {
+inline __attribute__((always_inline)) void accumulateStep(const AccumulateJob& job, float* total, const float* a, int64_t first,
+                                                          int64_t columns, const int64_t* index, Fetch& fetch) {
   const T* rows[W];
   float factor[W];
   for (int r = 0; r < W; r++) {
-    int64_t index = at.next();
-    rows[r] = rowOf<T>(job.weight, index) + first;
-    factor[r] = factorOf<T>(job.weight, index, a[index]);
+    rows[r] = rowOf<T>(job.weight, index[r]) + first;
+    factor[r] = factorOf<T>(job.weight, index[r], a[index[r]]);
   }
+  if constexpr (sizeof(T) == 1)
+    UNROLL for (int r = 0; r < W; r++) fetch.scale(r, 0);
   addScaled<W>(total, rows, factor, columns, fetch);
 }
-
-/** Rows are added eight at a time, and fetched this many ahead. */
-constexpr int64_t addedAhead = 8;
 
 template <class T>
 struct RowAdder {
   static void strand(const AccumulateJob& job, const Piece& piece, int64_t from, int64_t to, float* total) {
     constexpr int W = 8;
     const float* a = job.a + piece.row * job.n;
-    int64_t i = from, first = piece.first, columns = piece.columns, size = sizeof(T);
-    Cursor at(job.set, piece.row, from);
-    RowStream ahead(job.weight, job.set, piece.row, from + addedAhead, to, first * size, columns * size);
     NoFetch none;
-    for (; i + W <= to; i += W) accumulateStep<W, T>(job, total, a, first, columns, at, ahead);
-    for (; i + 4 <= to; i += 4) accumulateStep<4, T>(job, total, a, first, columns, at, none);
-    for (; i < to; i++) accumulateStep<1, T>(job, total, a, first, columns, at, none);
+    RowSteps<W> steps(job.weight, Cursor(job.set, piece.row, from), to - from, piece.first * (int64_t)sizeof(T));
+    while (steps.step()) accumulateStep<W, T>(job, total, a, piece.first, piece.columns, steps.index, steps);
+    while (steps.last()) accumulateStep<1, T>(job, total, a, piece.first, piece.columns, steps.index, none);
   }
   static void finish(float* out, const float* total, const float* bias, int64_t columns) {
     addTotal(out, total, bias, columns);

@@ -10,7 +10,7 @@ template <class C>
 struct ValuesSoon {
   const C* values;
   int64_t headDim;
-  void line(int r, int64_t byte) { V::prefetch((const uint8_t*)(values + r * headDim) + byte); }
+  FETCH void line(int r, int64_t byte) { V::prefetch((const uint8_t*)(values + r * headDim) + byte); }
 };
 
 template <int W, class C>

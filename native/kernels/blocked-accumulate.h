@@ -71,7 +71,7 @@ template <class Columns>
 struct ColumnsSoon {
   const Columns& w;
   int64_t ahead, last;
-  void step(int64_t s) const {
+  FETCH void step(int64_t s) const {
     UNROLL for (int i = 0; i < 4; i++) V::prefetch(w.row(smaller(s + i + ahead, last)));
   }
 };

@@ -12,7 +12,7 @@ constexpr Blocked blocked = {
     {blockedX, 128, 0, 12 * blockedW, blockedW, productDepth* blockedW, 0, lanes,
      PACKED(packProductRows, packShortRows, packShortRows),
      FLOATS(multiplyProduct, multiplyShorts<int8_t>, multiplyShorts<Codes4>)},
-    {ManyTile::x, 128, 0, 128, groupColumns, 0, ManyTile::depth, 2,
+    {ManyTile::x, 128, 0, 128, lineColumns4, 0, ManyTile::depth, 2,
      PACKED(packFactors<ManyTile>, packShortFactors<int8_t>, packShortFactors<Codes4>),
      FLOATS(multiplyAccumulate, accumulateShorts<int8_t>, accumulateShorts<Codes4>)},
     {blockedX, fewRows, 0, 64 * blockedW, blockedW, productDepth*(fewRows + blockedX), 0, lanes, {}, FLOATS(multiplyFew, nullptr, nullptr)},

@@ -56,7 +56,7 @@ class Soon {
   }
 
  private:
-  inline void line() {
+  FETCH void line() {
     if (at_ >= end_) {
       if (left_ <= 0) return;
       left_--;

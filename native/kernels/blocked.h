@@ -58,7 +58,7 @@ struct DirectRows {
 template <class T>
 struct RowsSoon {
   const T* rows[blockedW];
-  void step(int64_t s) const {
+  FETCH void step(int64_t s) const {
     constexpr int64_t bytes = 4 * lanes * sizeof(T);
     UNROLL for (int r = 0; r < blockedW; r++)
       for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch((const uint8_t*)(rows[r] + s * lanes) + at, 0, 3);

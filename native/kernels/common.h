@@ -27,6 +27,9 @@ inline float withBits(uint32_t bits) {
   return v;
 }
 
+/** Of what only fetches: GCC takes that for no effect and drops calls of it, unless they were inlined before. */
+#define FETCH inline __attribute__((always_inline))
+
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /** Walks the weight rows of the selected units in ascending order; position counts them from 0. */
@@ -69,68 +72,68 @@ struct NoFetch {
   void scale(int, int64_t) {}
 };
 
-/** How many columns ahead of the reads gathered rows are fetched. */
-constexpr int64_t columnsAhead = 1024;
-
 /**
- * Fetches ahead of the reads of W gathered rows: of the same rows and, from `turn` bytes on, of those that follow. A loop
- * over the rows runs in two parts, with `near` up to `turn` and with `far` behind it.
+ * Goes through weight rows W at a time, and fetches those of a later step line by line while those of one are read: as many
+ * streams on their way as rows, each in a page of its own, which one stream that runs ahead does not give.
  */
-template <int W>
-struct Ahead {
-  struct Lines {
-    const uint8_t* from[W];
-    const uint8_t* scales[W];
-    void line(int r, int64_t byte) { V::prefetch(from[r] + byte); }
-    void scale(int r, int64_t byte) { V::prefetchOnce(scales[r] + byte); }
-  };
-  Lines near, far;
-  int64_t turn;
-
-  /** `bytes` of each row are read, `unit` of them at a time, and `left` rows follow `later`. */
-  Ahead(const Weights& weight, const int64_t* index, Cursor later, int64_t left, int64_t columns, int64_t bytes,
-        int64_t unit) {
-    int64_t ahead = columns <= columnsAhead ? bytes : bytes * columnsAhead / columns;
-    turn = (bytes - ahead) / unit * unit;
-    for (int r = 0; r < W; r++) {
-      int64_t next = r < left ? later.next() : index[r];
-      near.from[r] = rowOf<uint8_t>(weight, index[r]) + ahead;
-      far.from[r] = rowOf<uint8_t>(weight, next) + ahead - bytes;
-      near.scales[r] = far.scales[r] = weight.scales ? weight.scales + next * weight.scaleStride : nullptr;
-    }
-  }
-};
-
-/** Fetches the rows of a cursor a cache line at a time, in the order in which they will be read. */
-class RowStream {
+template <int W, int steps = 1>
+class RowSteps {
  public:
-  /** The rows from position `first` on, up to and without `last`; of each row, `bytes` from `offset` on. */
-  RowStream(const Weights& weight, const Units& set, int64_t row, int64_t first, int64_t last, int64_t offset,
-            int64_t bytes)
-      : weight_(weight), rows_(set, row, smaller(first, last)), left_(last - first), offset_(offset), bytes_(bytes) {}
+  int64_t index[W];
 
-  inline __attribute__((always_inline)) void line(int, int64_t) {
-    if (at_ >= end_ && !advance()) return;
-    V::prefetch(at_);
-    at_ += 64;
+  /** The `count` next rows of the cursor; of each, what lies from byte `offset` on. */
+  RowSteps(const Weights& weight, const Cursor& at, int64_t count, int64_t offset)
+      : weight_(weight), at_(at), left_(count), offset_(offset) {
+    for (int64_t r = 0; r < smaller(W * steps, left_); r++) later_[r] = at_.next();
   }
-  void scale(int, int64_t) {}
 
- private:
-  bool advance() {
-    if (left_-- <= 0) return false;
-    int64_t row = rows_.next();
-    at_ = weight_.data + row * weight_.stride + offset_;
-    end_ = at_ + bytes_;
-    for (int64_t i = 0; i < weight_.scaleStride; i += 64) V::prefetch(weight_.scales + row * weight_.scaleStride + i);
+  /** Whether W more rows are at hand: in `index`. */
+  inline __attribute__((always_inline)) bool step() {
+    if (left_ < W) return false;
+    left_ -= W;
+    UNROLL for (int r = 0; r < W; r++) index[r] = later_[r];
+    UNROLL for (int r = 0; r + W < W * steps; r++) later_[r] = later_[r + W];
+    UNROLL for (int r = 0; r < W; r++) {
+      // Where none is left, lines that were just read.
+      int64_t row = index[r];
+      if (left_ >= W * steps - W + r + 1) later_[W * steps - W + r] = row = at_.next();
+      line_[r] = weight_.data + row * weight_.stride + offset_;
+      scale_[r] = weight_.scales + row * weight_.scaleStride;
+    }
+    return true;
+  }
+  /** The rows at the end that are fewer than W, one by one. */
+  inline bool last() {
+    if (left_ <= 0) return false;
+    left_--;
+    index[0] = later_[0];
+    for (int r = 0; r + 1 < W * steps; r++) later_[r] = later_[r + 1];
     return true;
   }
 
+  FETCH void line(int r, int64_t byte) { V::prefetch(line_[r] + byte); }
+  FETCH void scale(int r, int64_t byte) { V::prefetch(scale_[r] + byte); }
+
+ private:
   const Weights& weight_;
-  Cursor rows_;
-  int64_t left_, offset_, bytes_;
-  const uint8_t* at_ = nullptr;
-  const uint8_t* end_ = nullptr;
+  Cursor at_;
+  int64_t left_, offset_;
+  int64_t later_[W * steps] = {};
+  const uint8_t* line_[W];
+  const uint8_t* scale_[W];
+};
+
+/** Fetches rows that lie `ahead` bytes behind W others while those are read. */
+template <int W>
+struct RowsBehind {
+  const uint8_t* from[W];
+
+  template <class T>
+  RowsBehind(const T* const* rows, int64_t ahead) {
+    for (int r = 0; r < W; r++) from[r] = (const uint8_t*)rows[r] + ahead;
+  }
+  FETCH void line(int r, int64_t byte) { V::prefetch(from[r] + byte); }
+  void scale(int, int64_t) {}
 };
 
 /** Where a head's part of a position starts in a cache of so many heads, counted in parts. The tables were checked before. */

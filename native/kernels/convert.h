@@ -7,37 +7,44 @@ namespace {
 
 inline float widenHalf(const uint8_t* p) { return V::sum(V::loadTail((const Half*)p, 1)); }
 
-/** The 64 values of one group of a quantized row. */
-inline void widenGroup(Codes8, float* out, const uint8_t* codes, const uint8_t* scales, int64_t group) {
+/** The scales of a part of int4, each for the four columns of every line's halves that it stands for. */
+inline void widenScales(float* out, const uint8_t* scales, int64_t part) {
+  float scale[partBlocks];
+  for (int64_t b = 0; b < partBlocks; b += lanes) V::store(scale + b, V::load((const Half*)scales + part * partBlocks + b));
+  for (int64_t i = 0; i < groupColumns; i++) out[i] = scale[i / runColumns];
+}
+
+/** The values of one line of a quantized row. */
+inline void widenLine(Codes8, float* out, const uint8_t* codes, const uint8_t* scales, int64_t line) {
   F scale = V::broadcast(*(const float*)scales);
   for (int64_t i = 0; i < groupColumns; i += lanes)
-    V::store(out + i, V::mul(V::load((const int8_t*)codes + group * groupColumns + i), scale));
+    V::store(out + i, V::mul(V::load((const int8_t*)codes + line * lineBytes + i), scale));
 }
-inline void widenGroup(Codes4, float* out, const uint8_t* codes, const uint8_t* scales, int64_t group) {
-  F scale[2];
-  for (int b = 0; b < 2; b++) scale[b] = V::broadcast(widenHalf(scales + (group * 2 + b) * (int64_t)sizeof(Half)));
-  for (int64_t i = 0; i < blockColumns; i += lanes) {
+inline void widenLine(Codes4, float* out, const uint8_t* codes, const uint8_t* scales, int64_t line) {
+  float scale[groupColumns];
+  widenScales(scale, scales, line * lineColumns4 / partColumns);
+  for (int64_t i = 0; i < groupColumns; i += lanes) {
     F low, high;
-    V::nibbles(codes + group * blockColumns + i, low, high);
-    V::store(out + i, V::mul(low, scale[0]));
-    V::store(out + blockColumns + i, V::mul(high, scale[1]));
+    V::nibbles(codes + line * lineBytes + i, low, high);
+    V::store(out + i, V::mul(low, V::load(scale + i)));
+    V::store(out + groupColumns + i, V::mul(high, V::load(scale + i)));
   }
 }
 
-/** Calls `each(values, column, count)` for the groups of a row. */
+/** Calls `each(values, column, count)` for the lines of a row. */
 template <class Q, class Each>
-inline void overGroups(const Weights& from, int64_t row, int64_t columns, Each each) {
-  for (int64_t c = 0; c < columns; c += groupColumns) {
-    float values[groupColumns];
-    widenGroup(Q{}, values, rowOf<uint8_t>(from, row), from.scales + row * from.scaleStride, c / groupColumns);
-    each(values, c, smaller(groupColumns, columns - c));
+inline void overLines(const Weights& from, int64_t row, int64_t columns, Each each) {
+  for (int64_t c = 0; c < columns; c += Q::lineColumns) {
+    float values[Q::lineColumns];
+    widenLine(Q{}, values, rowOf<uint8_t>(from, row), from.scales + row * from.scaleStride, c / Q::lineColumns);
+    each(values, c, smaller(Q::lineColumns, columns - c));
   }
 }
 
 template <class Q>
 void embeddingRowQuantized(const RowsJob& job, int64_t row) {
   float* out = job.out + row * job.columns;
-  overGroups<Q>(job.table, job.ids[row], job.columns, [&](const float* values, int64_t at, int64_t count) {
+  overLines<Q>(job.table, job.ids[row], job.columns, [&](const float* values, int64_t at, int64_t count) {
     for (int64_t i = 0; i < count; i++) out[at + i] = values[i];
   });
 }
@@ -45,7 +52,7 @@ void embeddingRowQuantized(const RowsJob& job, int64_t row) {
 template <class Q>
 void addRowQuantized(const RowsJob& job, int64_t row) {
   float* out = job.out + row * job.columns;
-  overGroups<Q>(job.table, job.ids[row] + job.k, job.columns, [&](const float* values, int64_t at, int64_t count) {
+  overLines<Q>(job.table, job.ids[row] + job.k, job.columns, [&](const float* values, int64_t at, int64_t count) {
     for (int64_t i = 0; i < count; i++) out[at + i] += values[i];
   });
 }
@@ -59,7 +66,7 @@ inline void widenElements(float* out, const T* from, int64_t columns) {
 
 template <class Q>
 inline void widenQuantized(float* out, const Weights& from, int64_t row, int64_t columns) {
-  overGroups<Q>(from, row, columns, [&](const float* values, int64_t at, int64_t count) {
+  overLines<Q>(from, row, columns, [&](const float* values, int64_t at, int64_t count) {
     for (int64_t i = 0; i < count; i++) out[at + i] = values[i];
   });
 }
@@ -106,8 +113,9 @@ inline int32_t nearest(float v, float low, float high) {
   return (int32_t)(bitsOf(v + roundShift) - bitsOf(roundShift));
 }
 
-/** `x` is padded with zeros to whole groups. */
+/** `x` is padded with zeros to whole lines. */
 inline void narrowTo8(uint8_t* codes, float* scale, const float* x, int64_t columns) {
+  columns = (columns + groupColumns - 1) / groupColumns * groupColumns;
   float most = withBits(largestBits(x, columns)), inverse = 127.0f / most;
   bool none = !(most > 0) || bitsOf(inverse) >= infinityBits;
   *scale = none ? 0 : most / 127.0f;
@@ -142,26 +150,28 @@ inline Half scaleOf(const float* x) {
   return halves[best];
 }
 
+/** `x` is padded with zeros to whole parts. */
 inline void narrowTo4(uint8_t* codes, Half* scales, const float* x, int64_t columns) {
-  for (int64_t c = 0; c < columns; c += groupColumns) {
-    uint8_t code[groupColumns];
-    for (int64_t b = 0; b < groupColumns; b += blockColumns) {
-      const float* from = x + c + b;
-      Half* scale = scales + (c + b) / blockColumns;
-      *scale = scaleOf(from);
-      float divisor = widenHalf((const uint8_t*)scale);
+  for (int64_t c = 0; c < columns; c += partColumns, scales += partBlocks) {
+    uint8_t code[partColumns];
+    for (int64_t b = 0; b < partBlocks; b++) {
+      float from[blockColumns];
+      auto columnOf = [&](int64_t i) { return i / runColumns * groupColumns + b * runColumns + i % runColumns; };
+      for (int64_t i = 0; i < blockColumns; i++) from[i] = x[c + columnOf(i)];
+      scales[b] = scaleOf(from);
+      float divisor = widenHalf((const uint8_t*)(scales + b));
       for (int64_t i = 0; i < blockColumns; i++)
-        code[b + i] = (uint8_t)(divisor == 0 ? 8 : nearest(from[i] / divisor, -8, 7) + 8);
+        code[columnOf(i)] = (uint8_t)(divisor == 0 ? 8 : nearest(from[i] / divisor, -8, 7) + 8);
     }
-    for (int64_t i = 0; i < blockColumns; i++)
-      codes[c / 2 + i] = (uint8_t)(code[i] | code[blockColumns + i] << 4);
+    for (int64_t at = 0; at < smaller(partColumns, columns - c); at += lineColumns4, codes += lineBytes)
+      for (int64_t i = 0; i < lineBytes; i++) codes[i] = (uint8_t)(code[at + i] | code[at + groupColumns + i] << 4);
   }
 }
 
 /** Rows from any type to any other. */
 void convert(const void* data, int64_t chunk, float* scratch) {
   const ConvertJob& job = *(const ConvertJob*)data;
-  int64_t columns = job.columns, padded = (columns + groupColumns - 1) / groupColumns * groupColumns;
+  int64_t columns = job.columns, padded = (columns + partColumns - 1) / partColumns * partColumns;
   int64_t last = smaller((chunk + 1) * job.chunkRows, job.rows);
   for (int64_t c = columns; c < padded; c++) scratch[c] = 0;
   for (int64_t row = chunk * job.chunkRows; row < last; row++) {
@@ -178,8 +188,8 @@ void convert(const void* data, int64_t chunk, float* scratch) {
       case WeightType::f32: widenElements((float*)out, scratch, columns); break;
       case WeightType::f16: narrowElements((Half*)out, scratch, columns); break;
       case WeightType::bf16: for (int64_t c = 0; c < columns; c++) ((Brain*)out)[c].bits = narrowToBrain(scratch[c]); break;
-      case WeightType::int8: narrowTo8(out, (float*)scales, scratch, padded); break;
-      case WeightType::int4: narrowTo4(out, (Half*)scales, scratch, padded); break;
+      case WeightType::int8: narrowTo8(out, (float*)scales, scratch, columns); break;
+      case WeightType::int4: narrowTo4(out, (Half*)scales, scratch, columns); break;
     }
   }
 }

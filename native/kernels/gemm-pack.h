@@ -169,7 +169,7 @@ struct Ahead {
   const char* rows[most];
   int64_t count = 0, lines = 0;
 
-  void fetch(int64_t step) const {
+  __attribute__((always_inline)) void fetch(int64_t step) const {
     if (step < lines)
       for (int64_t r = 0; r < count; r++) _mm_prefetch(rows[r] + step * 64, _MM_HINT_T1);
   }

@@ -70,33 +70,33 @@ struct BrainRows<Int8> {
   static constexpr int64_t groupBytes = 64;
 };
 
-/** Sixteen codes times the two scales of a group are two tables of bfloat16, in which codes are looked up. */
+/** Codes are looked up among sixteen numbers, and four columns share a scale. */
 template <>
 struct BrainRows<Int4> {
   static constexpr bool scaledRows = false;
   const uint8_t* codes;
-  const uint8_t* scales;  // [weight rows, groups] pairs of float16
-  int64_t groups;
+  const uint8_t* scales;
+  int64_t stride, scaleStride;
 
   explicit BrainRows(const GemmJob& job)
-      : codes(job.weight.data), scales(job.weight.scales), groups(quotient(job.weightColumns, groupColumns)) {}
+      : codes(job.weight.data), scales(job.weight.scales), stride(job.weight.stride), scaleStride(job.weight.scaleStride) {}
 
   Group group(int64_t row, int64_t column) const {
-    int64_t at = row * groups + column / groupColumns;
-    uint32_t pair;
-    __builtin_memcpy(&pair, scales + at * 4, sizeof pair);
-    __m128 scale = _mm_cvtph_ps(_mm_cvtsi32_si128((int)pair));
-    const __m512 values = _mm512_setr_ps(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7);
-    __m512i table = roundPair(_mm512_mul_ps(values, _mm512_broadcastss_ps(scale)),
-                              _mm512_mul_ps(values, _mm512_broadcastss_ps(_mm_movehdup_ps(scale))));
-    __m512i packed = _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i*)(codes + at * 32)));
-    __m512i low = _mm512_and_si512(packed, _mm512_set1_epi16(15));
-    __m512i high = _mm512_or_si512(_mm512_srli_epi16(packed, 4), _mm512_set1_epi16(16));
-    return {{_mm512_permutexvar_epi16(low, table), _mm512_permutexvar_epi16(high, table)}};
+    const __m256i* half = (const __m256i*)(scales + row * scaleStride + column / partColumns * partBlocks * 2);
+    __m512 scale = _mm512_cvtph_ps(_mm256_loadu_si256(half));
+    const uint8_t* line = codes + row * stride + column / lineColumns4 * 64;
+    int shift = column % lineColumns4 < groupColumns ? 0 : 4;
+    __m512 part[4];
+    UNROLL for (int q = 0; q < 4; q++) {
+      const __m512 values = _mm512_setr_ps(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7);
+      const __m512i fourTimes = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+      __m512i code = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)(line + 16 * q)));
+      __m512 value = _mm512_permutexvar_ps(_mm512_srli_epi32(code, (unsigned)shift), values);
+      part[q] = _mm512_mul_ps(value, _mm512_permutexvar_ps(_mm512_add_epi32(fourTimes, _mm512_set1_epi32(4 * q)), scale));
+    }
+    return {{roundPair(part[0], part[1]), roundPair(part[2], part[3])}};
   }
-  const char* address(int64_t row, int64_t column) const {
-    return (const char*)(codes + (row * groups + column / groupColumns) * 32);
-  }
+  const char* address(int64_t row, int64_t column) const { return (const char*)(codes + row * stride + column / lineColumns4 * 64); }
   static constexpr int64_t groupBytes = 32;
 };
 

@@ -10,38 +10,16 @@ inline float finish(const float* bias, bool relu, float sum, int64_t row) {
   return relu && v < 0 ? 0.0f : v;
 }
 
-/** W weight rows from the cursor on, for one row of x. */
+/** The weight rows of one step, for one row of x. */
 template <int W, class T, class Fetch>
-inline void productStep(const ProductJob& job, const float* x, float* out, Cursor& at, Fetch& fetch) {
+inline __attribute__((always_inline)) void productStep(const ProductJob& job, const float* x, float* out,
+                                                       const int64_t* index, Fetch& fetch) {
   const T* rows[W];
-  int64_t index[W];
   float total[W];
-  for (int r = 0; r < W; r++) rows[r] = rowOf<T>(job.weight, index[r] = at.next());
+  for (int r = 0; r < W; r++) rows[r] = rowOf<T>(job.weight, index[r]);
   dots<W>(total, rows, x, job.k, fetch);
   for (int r = 0; r < W; r++) out[index[r]] = finish(job.bias, job.relu, total[r], index[r]);
 }
-
-/** The same for gathered rows, of which `left` follow. */
-template <int W, class T>
-inline void productGathered(const ProductJob& job, const float* x, float* out, Cursor& at, int64_t left) {
-  const T* rows[W];
-  int64_t index[W];
-  float total[W];
-  F acc[W];
-  for (int r = 0; r < W; r++) rows[r] = rowOf<T>(job.weight, index[r] = at.next());
-  Ahead<W> ahead(job.weight, index, at, left, job.k, job.weight.stride, 64);
-  int64_t turn = ahead.turn / (int64_t)sizeof(T);
-  UNROLL for (int r = 0; r < W; r++) acc[r] = V::zero();
-  chain<W, 1>(acc, rows, &x, turn, ahead.near);
-  for (int r = 0; r < W; r++) rows[r] += turn, ahead.far.from[r] += ahead.turn;
-  const float* rest = x + turn;
-  chain<W, 1>(acc, rows, &rest, job.k - turn, ahead.far);
-  sums(acc, total);
-  for (int r = 0; r < W; r++) out[index[r]] = finish(job.bias, job.relu, total[r], index[r]);
-}
-
-/** Dense rows are fetched this many ahead. */
-constexpr int64_t denseAhead = 8;
 
 template <class T>
 void productRows(const void* data, int64_t chunk, float*) {
@@ -51,17 +29,11 @@ void productRows(const void* data, int64_t chunk, float*) {
   if (first >= last) return;
   const float* x = job.x + row * job.k;
   float* out = job.out + row * job.n;
-  Cursor at(job.set, row, first);
-  int64_t i = first;
+  constexpr int W = 4;
   NoFetch none;
-  if (job.set.indices) {
-    for (; i + V::wide <= last; i += V::wide) productGathered<V::wide, T>(job, x, out, at, last - i - V::wide);
-  } else {
-    RowStream ahead(job.weight, job.set, row, first + denseAhead, last, 0, job.weight.stride);
-    for (; i + 4 <= last; i += 4) productStep<4, T>(job, x, out, at, ahead);
-  }
-  for (; i + 4 <= last; i += 4) productStep<4, T>(job, x, out, at, none);
-  for (; i < last; i++) productStep<1, T>(job, x, out, at, none);
+  RowSteps<W> steps(job.weight, Cursor(job.set, row, first), last - first, 0);
+  while (steps.step()) productStep<W, T>(job, x, out, steps.index, steps);
+  while (steps.last()) productStep<1, T>(job, x, out, steps.index, none);
 }
 
 /** Up to blockRows rows of x, wherever they are, against chosen rows of one weight matrix: out[c][row] for each. */
@@ -88,8 +60,9 @@ inline void productFew(const Panel<T>& panel, int64_t c, const int64_t* index) {
   for (int r = 0; r < W; r++) weight[r] = panel.row(index[r]);
   for (int i = 0; i < X; i++) x[i] = panel.x[c + i];
   UNROLL for (int i = 0; i < W * X; i++) acc[i] = V::zero();
-  NoFetch none;
-  chain<W, X>(acc, weight, x, panel.k, none);
+  // Rows that follow each other are followed by those of the next step.
+  RowsBehind<W> next(weight, index[W - 1] - index[0] == W - 1 ? W * panel.weight.stride : 0);
+  chain<W, X>(acc, weight, x, panel.k, next);
   sums(acc, total);
   for (int i = 0; i < X; i++)
     for (int r = 0; r < W; r++)

@@ -62,17 +62,17 @@ void recoverQuantized(const void* data, int64_t chunk, float* scratch) {
   const RecoverJob& job = *(const RecoverJob*)data;
   int64_t part = chunk % job.parts, head = chunk / job.parts % job.heads;
   int64_t skipped = chunk / job.parts / job.heads * blockRows;
-  int64_t stride = (job.d + preparedColumns - 1) / preparedColumns * preparedColumns * preparedBytes;
+  int64_t stride = (job.d + partColumns - 1) / partColumns * (int64_t)sizeof(PreparedPart);
   uint8_t* prepared = (uint8_t*)(scratch + recoverOutputs(job.headDim));
   for (int64_t which = part; which < 2; which += job.parts) {
     Panel<float> panel;  // only its rows of x and out
     HeadRows<C> rows = gather<C>(panel, job, job.cache[which], head, skipped, scratch);
     if (panel.count == 0) return;
     for (int64_t c = 0; c < panel.count; c++)
-      prepareRow((typename Q::Part*)(prepared + c * stride), panel.x[c], job.d);
+      prepareRow<Q>((PreparedPart*)(prepared + c * stride), panel.x[c], job.d);
     Weights weight = headWeights(job, which, head);
     for (int64_t row = 0; row < job.headDim; row++)
-      quantizedPanel<Q>(weight, row, prepared, stride, panel.count, panel.out, headBias(job, which, head), false);
+      quantizedPanel<Q>(weight, row, rowsAhead, prepared, stride, panel.count, panel.out, headBias(job, which, head), false);
     rows.store(panel.out, panel.count);
   }
 }

@@ -8,9 +8,6 @@
 namespace dejavu::DEJAVU_ISA {
 namespace {
 
-/** Columns that the quantized product rounds with one scale. */
-constexpr int64_t roundedBlock = 32;
-
 /** Bound = error norm · of[0] + norm · of[1]. */
 struct BoundFactors {
   float error, norm;
@@ -19,17 +16,20 @@ struct BoundFactors {
 /** Norms of x and of what rounding may have taken from it: half a step in every column. Rounded up throughout. */
 inline BoundFactors boundFactors(const float* x, int64_t width) {
   double size = 0, lost = 0;
-  for (int64_t first = 0; first < width; first += roundedBlock) {
-    int64_t last = smaller(first + roundedBlock, width);
-    double most = 0;
+  for (int64_t first = 0; first < width; first += partColumns) {
+    double most[partBlocks] = {}, count[partBlocks] = {};  // of the blocks of a part
+    int64_t last = smaller(first + partColumns, width);
     for (int64_t i = first; i < last; i++) {
-      double v = x[i] < 0 ? -(double)x[i] : (double)x[i];
-      if (!(v <= most)) most = v;  // a NaN stays
+      double v = x[i] < 0 ? -(double)x[i] : (double)x[i], &largest = most[i % groupColumns / runColumns];
+      if (!(v <= largest)) largest = v;  // a NaN stays
+      count[i % groupColumns / runColumns]++;
       size += v * v;
     }
-    // The scale and its inverse are rounded too; and where the inverse would be infinite, all is lost.
-    double step = most < 1e-36 ? most : most / 127 * 0.501;
-    lost += step * step * (double)(last - first);
+    for (int64_t b = 0; b < partBlocks; b++) {
+      // The scale and its inverse are rounded too; and where the inverse would be infinite, all is lost.
+      double step = most[b] < 1e-36 ? most[b] : most[b] / 127 * 0.501;
+      lost += step * step * count[b];
+    }
   }
   double length = __builtin_sqrt(size);
   double sums = (double)(width + 64) * 0x1p-22 * length;  // four chains' worth: two products, each of two factors

@@ -67,10 +67,11 @@ struct Shorts<Codes4> {
   static_assert(ManyTile::depth * 1024 * (int64_t)mostFactor < (1ll << 31), "sums of a block are too long");
 
   static const Half* scalesOf(const Weights& weight, int64_t index, int64_t first) {
-    return (const Half*)(weight.scales + index * weight.scaleStride) + first / blockColumns;
+    return (const Half*)(weight.scales + index * weight.scaleStride) + first / partColumns * partBlocks;
   }
   static float scaleOfPart(const Weights& weight, int64_t index, int64_t first, int64_t n) {
-    return largestScale(scalesOf(weight, index, first), (n + blockColumns - 1) / blockColumns) * (1 / code4Unit);
+    int64_t parts = (first % partColumns + n + partColumns - 1) / partColumns;
+    return largestScale(scalesOf(weight, index, first), parts * partBlocks) * (1 / code4Unit);
   }
   static float scaleOfRow(const BlockedJob& job, int64_t row) { return scaleOfPart(job.weight, row, 0, job.weightColumns); }
 
@@ -82,19 +83,25 @@ struct Shorts<Codes4> {
       float most = scale[r] * code4Unit;
       inverse[r] = V::broadcast(most > 0 ? 32767 / most : 0);
     }
-    for (int64_t c = 0; c < n; c += groupColumns) {
-      int32_t share[rows][lanes];  // of the scales in the largest one, in 32768ths
-      for (int r = 0; r < rows; r++)
-        V::store(share[r], V::integers(V::mul(V::loadTail(scalesOf(weight, index[r], first + c), 2), inverse[r])));
-      for (int64_t b = 0; b < blockColumns; b += shortLanes) {
+    int16_t share[rows][groupColumns];  // of the scales in the largest one, in 32768ths
+    for (int64_t c = 0; c < n; c += lineColumns4) {
+      if (c == 0 || (first + c) % partColumns == 0)
+        for (int r = 0; r < rows; r++) shareScales(share[r], scalesOf(weight, index[r], first + c), inverse[r]);
+      for (int64_t b = 0; b < groupColumns; b += shortLanes) {
         I low[rows], high[rows];
         for (int r = 0; r < rows; r++)
-          V::shortsOfCodes(rowOf<uint8_t>(weight, index[r]) + (first + c) / 2 + b, (int16_t)share[r][0], (int16_t)share[r][1],
-                           low[r], high[r]);
+          V::shortsOfCodes(rowOf<uint8_t>(weight, index[r]) + (first + c) / 2 + b, share[r] + b, low[r], high[r]);
         if (c + b < n) place(c + b, low);
-        if (c + b + blockColumns < n) place(c + b + blockColumns, high);
+        if (c + b + groupColumns < n) place(c + b + groupColumns, high);
       }
     }
+  }
+
+ private:
+  static void shareScales(int16_t* share, const Half* scales, F inverse) {
+    int32_t block[partBlocks];
+    for (int64_t b = 0; b < partBlocks; b += lanes) V::store(block + b, V::integers(V::mul(V::load(scales + b), inverse)));
+    for (int64_t i = 0; i < groupColumns; i++) share[i] = (int16_t)block[i / runColumns];
   }
 };
 

@@ -20,13 +20,21 @@ enum class Dtype : int32_t { f32, f16, bf16, i32, u8, int8, int4 };
 enum class WeightType : int32_t { f32, f16, bf16, int8, int4 };
 constexpr int weightTypes = 5;
 
-/** Quantized matrices, as src/tensor/quantized.ts lays them out: columns of a scale in int4, and of a padded group. */
-constexpr int64_t blockColumns = 32, groupColumns = 64;
-/** Rows of x that have been prepared for a quantized product are padded to this many columns, of this many bytes each. */
-constexpr int64_t preparedColumns = 512, preparedBytes = 3;
+/**
+ * Quantized matrices, as src/tensor/quantized.ts lays them out. Columns of a part; of a line of 64 bytes, in int8 and in int4;
+ * and that follow each other with one scale: so each part has that many blocks.
+ */
+constexpr int64_t partColumns = 512, groupColumns = 64, lineColumns4 = 128, runColumns = 4;
+constexpr int64_t partBlocks = groupColumns / runColumns, blockColumns = partColumns / partBlocks;
+/** What a quantized product needs of a part of x. */
+struct PreparedPart {
+  int8_t x[partColumns];
+  float scale[partBlocks];
+  int32_t start[partBlocks];  // what sums of products with the weights' codes start from, for those are moved up
+};
 
-/** Columns of an accumulation chunk come in multiples of this, so that all vector widths divide it. */
-constexpr int64_t columnStep = 128;
+/** Columns of an accumulation chunk come in multiples of this, so that all vector widths divide it; 4: of int4. */
+constexpr int64_t columnStep = 128, columnStep4 = partColumns;
 /**
  * Long accumulations are cut into strands of rows, whose chains are added in order at the end: so threads read whole rows.
  * How many strands there are depends on the number of all rows, selected or not.
@@ -35,7 +43,7 @@ constexpr int64_t strandCount = 4, strandRows = 128;
 /** Shape of the blocks of the many-row product: x rows, weight rows, and the part of k that stays in L1. */
 constexpr int64_t blockRows = 64, blockWeights = 16, blockDepth = 512;
 /** Shape of the blocks of the many-row accumulation: x rows and columns of the chains kept in scratch. */
-constexpr int64_t chainRows = 64, chainColumns = 192, chainColumns4 = 512;  // 4: of int4
+constexpr int64_t chainRows = 64, chainColumns = 192, chainColumns4 = partColumns;
 
 /** Which units each row computes; `indices` null means all of them. */
 struct Units {

@@ -88,19 +88,13 @@ function placed(op: string, placement: Placement, rows: number): void {
   integer(op, "pageRows", placement.pageRows, 1);
 }
 
-export function checkStoreRows(
-  cache: Tensor,
-  x: Tensor,
-  headDim: number,
-  placement: Placement,
-  rows: number,
-): void {
+export function checkStoreRows(cache: Tensor, x: Tensor, headDim: number, at: Placement, rows: number): void {
   integer("storeRows", "rows", rows, 0);
   integer("storeRows", "headDim", headDim, 1);
   integer("storeRows", "heads", x.shape[1]! / headDim, 1);
   matrix("storeRows", "x", x, "f32", rows, -1);
   matrix("storeRows", "cache", cache, "cache", 1, x.shape[1]!);
-  placed("storeRows", placement, rows);
+  placed("storeRows", at, rows);
 }
 
 export function checkCopyRows(out: Tensor, outRow: number, x: Tensor, xRow: number, rows: number): void {

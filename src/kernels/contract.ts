@@ -20,10 +20,9 @@
  *
  * "Weight" below is a matrix of any `WeightDtype`. Where it is quantized (layout: tensor/quantized.ts), `embedding` and
  * `addRows` take an element for code · scale, rounded to float32 once; `product` and `recover` round the other factor:
- * each row of x, in blocks of 32 columns (the last may be short), to codes = round(x · i) and a scale s, with
+ * each row of x, in the blocks of tensor/quantized.ts, to codes = round(x · i) and a scale s, with
  * m = max |x| of the block, s = m / 127 and i = 127 / m in float32, rounded to nearest even; all zero where m is zero or
- * so small that i is infinite. The sum is then Σ over blocks of (s · weight scale) · (dot product of the codes, exact);
- * with int4 the dot product may be of codes 0 … 15, and 8 times the sum of x's codes taken off in float32.
+ * so small that i is infinite. The sum is then Σ over blocks of (s · weight scale) · (dot product of the codes, exact).
  * NaN or infinity anywhere in a row of x makes its outputs NaN. `accumulate` multiplies a[r, i] by the scale first, in
  * float32; with int4 it may round that factor: to bfloat16, or those of up to eight rows that follow each other
  * to multiples of a 127th of the largest of them.
@@ -113,7 +112,7 @@ export interface Kernels {
   /**
    * out[outRow + r, :] = x[xRow + r, :] for weights of equal width, rounded to out's dtype. To f16 and bf16: to nearest even.
    * To int8: scale = max |row| / 127, code = round(x · (127 / max)), in float32, to nearest even.
-   * To int4, per block of 32 columns: v is the value of largest magnitude, the first of equals. For each divisor of
+   * To int4, per block: v is the value of largest magnitude, the first of equals. For each divisor of
    * `int4Divisors` in turn, scale = v / divisor in float32, rounded to f16 (never −0); code = round(x / scale) + 8 within 0 … 15, 8
    * where the scale is 0; error = Σ (x − (code − 8) · scale)², summed in float32 by ascending column, every operation
    * rounded. The first divisor of the smallest error wins.

@@ -4,7 +4,7 @@ import { z } from "zod";
 import type { Kernels } from "../kernels/contract.ts";
 import { type WeightDtype, weightDtypes } from "../tensor/dtype.ts";
 import { ConfigError } from "../util/errors.ts";
-import type { Weights } from "../weights/index.ts";
+import { preparedVersion, type Weights } from "../weights/index.ts";
 import type { CheckpointTensors, ReadOptions } from "./checkpoint.ts";
 import type { Model } from "./model.ts";
 import { loadOpt, openOpt } from "./opt.ts";
@@ -34,7 +34,7 @@ const architectures: Readonly<Record<string, Architecture>> = { opt: { load: loa
 export const quantMethod = "dejavu";
 const declaration = z.strictObject({
   quant_method: z.literal(quantMethod),
-  version: z.literal(1),
+  version: z.literal(preparedVersion),
   dtype: z.enum(weightDtypes),
 });
 

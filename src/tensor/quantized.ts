@@ -1,19 +1,32 @@
 /**
- * How a quantized matrix [rows, columns] lies in memory: the codes of all rows, then the scales of all rows. Columns are
- * padded with zeros to whole groups of 64, so that a row of codes of the usual sizes starts on a cache line.
+ * How a quantized matrix [rows, columns] lies in memory: the codes of all rows, then the scales of all rows, which start at
+ * a multiple of 64 bytes. A row of codes is a number of lines of 64 bytes, so that each starts where a cache line does, and a
+ * part is the lines of 512 columns. An element is (code) · (its scale).
  *
- * - `int8`: codes are signed bytes, −127 … 127, one per column; one float32 scale per row.
- * - `int4`: a group of 64 columns is 32 bytes: byte j holds column j in its low and column j + 32 in its high four bits,
- *   each plus 8 (so 0 … 15). One float16 scale, of either sign, per block of 32 columns, two per group.
+ * - `int8`: a line is 64 columns, a signed byte each, −127 … 127; one float32 scale per row.
+ * - `int4`: a line is 128 columns: byte j holds column j in its low and column j + 64 in its high four bits, each plus 8
+ *   (so 0 … 15). A float16 scale, of either sign, for each block of up to 32 columns.
  *
- * An element is (code) · (its scale). The scales start at a multiple of 64 bytes.
+ * The columns of a block are those whose codes lie in the same four bytes of every line of a part: so a vector of 32-bit sums
+ * over the lines of a part has a block in each lane, and all its blocks are scaled at once. The blocks of int8 are those in
+ * which a product rounds what it multiplies by: they are of the same columns.
  */
 import type { QuantizedDtype } from "./dtype.ts";
 
-/** Columns that share a scale in `int4`. */
-export const blockColumns = 32;
-/** Columns of a group, to which rows are padded. */
+/** Columns of a part, of a line of int8 and of half a line of int4, and of a block that follow each other. */
+export const partColumns = 512;
 export const groupColumns = 64;
+export const runColumns = 4;
+/** Blocks of a part, and columns of a block; the last part may have fewer columns, but not fewer blocks. */
+export const partBlocks = groupColumns / runColumns;
+export const blockColumns = partColumns / partBlocks;
+
+/** The block of a column. */
+export const blockOf = (column: number): number =>
+  Math.floor(column / partColumns) * partBlocks + Math.floor((column % groupColumns) / runColumns);
+
+/** Blocks of a row. */
+export const blocksOf = (columns: number): number => Math.ceil(columns / partColumns) * partBlocks;
 
 /**
  * What the value of largest magnitude in a block of `int4` may be divided by to give the scale: it becomes the code −8 or
@@ -35,10 +48,16 @@ export interface QuantizedLayout {
 }
 
 export function quantizedLayout(dtype: QuantizedDtype, rows: number, columns: number): QuantizedLayout {
-  const groups = Math.ceil(columns / groupColumns);
-  const paddedColumns = groups * groupColumns;
-  const codeStride = dtype === "int8" ? paddedColumns : paddedColumns / 2;
-  const scaleStride = dtype === "int8" ? 4 : groups * 4;
+  const lineColumns = dtype === "int8" ? groupColumns : 2 * groupColumns;
+  const lines = Math.ceil(columns / lineColumns);
+  const codeStride = lines * 64;
+  const scaleStride = dtype === "int8" ? 4 : blocksOf(columns) * 2;
   const scaleOffset = Math.ceil((rows * codeStride) / 64) * 64;
-  return { paddedColumns, codeStride, scaleStride, scaleOffset, bytes: scaleOffset + rows * scaleStride };
+  return {
+    paddedColumns: lines * lineColumns,
+    codeStride,
+    scaleStride,
+    scaleOffset,
+    bytes: scaleOffset + rows * scaleStride,
+  };
 }

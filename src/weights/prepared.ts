@@ -12,7 +12,7 @@ import type { TensorInfo } from "./layout.ts";
 
 /** The key of `Prepared` in the header's metadata. */
 export const preparedKey = "dejavu-weights";
-export const preparedVersion = 1;
+export const preparedVersion = 2;
 
 const extent = z
   .int()

@@ -57,7 +57,7 @@ describe("quantize", () => {
       expectSame(readFileSync(join(out, name)), readFileSync(join(place.model, name)), `byte of ${name}`);
     const config = JSON.parse(readFileSync(join(out, "config.json"), "utf8"));
     const { quantization_config, ...rest } = config;
-    expect(quantization_config).toEqual({ quant_method: "dejavu", version: 1, dtype: "int8" });
+    expect(quantization_config).toEqual({ quant_method: "dejavu", version: 2, dtype: "int8" });
     expect(rest).toEqual(JSON.parse(readFileSync(join(place.model, "config.json"), "utf8")));
     const weights = await openWeights(out);
     for (const [name, { begin, shape }] of weights.tensors)
@@ -176,14 +176,14 @@ describe("a folder whose parts do not belong together", () => {
       await expect(load(at("mixed"))).rejects.toThrow(ConfigError);
       await expect(load(at("mixed"))).rejects.toThrow(message);
     };
-    const declared = { quant_method: "dejavu", version: 1, dtype: "int4" };
+    const declared = { quant_method: "dejavu", version: 2, dtype: "int4" };
     await refused((json) => delete json["quantization_config"], /weights are as published, but .* is int4/);
     await refused(
       (json) => Object.assign(json, { quantization_config: { ...declared, dtype: "int8" } }),
       /are int8/,
     );
     await refused(
-      (json) => Object.assign(json, { quantization_config: { ...declared, version: 2 } }),
+      (json) => Object.assign(json, { quantization_config: { ...declared, version: 1 } }),
       /version/,
     );
     await refused(

@@ -5,8 +5,11 @@ import type { Tensor } from "../../src/tensor/tensor.ts";
 
 const { fround } = Math;
 const upTo = (n: number): number[] => [...Array(n).keys()];
+/** The block of a column: 16 for every 512 columns; in turn, each takes four that follow each other. */
+const blockOf = (c: number): number => (c >> 9) * 16 + ((c >> 2) & 15);
+const blockCount = (columns: number): number => Math.ceil(columns / 512) * 16;
 const blocksOf = (values: number[]): number[][] =>
-  upTo(Math.ceil(values.length / 32)).map((b) => values.slice(b * 32, b * 32 + 32));
+  upTo(blockCount(values.length)).map((b) => values.filter((_, c) => blockOf(c) === b));
 
 /** To the nearest integer, ties to the even one. */
 function even(value: number): number {
@@ -18,31 +21,31 @@ function even(value: number): number {
 /** Bytes of a row's codes, and where the scales of all rows start. */
 function places({ dtype, shape }: Tensor) {
   const [rows, columns] = shape as [number, number];
-  const groups = Math.ceil(columns / 64);
-  const stride = groups * (dtype === "int8" ? 64 : 32);
-  return { rows, columns, groups, stride, scales: Math.ceil((rows * stride) / 64) * 64 };
+  const stride = Math.ceil(columns / (dtype === "int8" ? 64 : 128)) * 64;
+  return { rows, columns, stride, blocks: blockCount(columns), scales: rows * stride };
 }
 
 /** The numbers that a matrix's bytes stand for, row by row. */
 export function decode(tensor: Tensor, bytes: Uint8Array): number[] {
-  const { rows, columns, groups, stride, scales } = places(tensor);
+  const { rows, columns, blocks, stride, scales } = places(tensor);
   const view = new DataView(bytes.buffer, bytes.byteOffset);
   return upTo(rows).flatMap((r) =>
     upTo(columns).map((c) => {
       if (tensor.dtype === "int8")
         return view.getInt8(r * stride + c) * view.getFloat32(scales + r * 4, true);
-      const byte = view.getUint8(r * stride + (c >> 6) * 32 + (c & 31));
-      const code = ((c & 63) < 32 ? byte & 15 : byte >> 4) - 8;
-      return code * f16ToNumber(view.getUint16(scales + (r * groups * 2 + (c >> 5)) * 2, true));
+      const byte = view.getUint8(r * stride + (c >> 7) * 64 + (c & 63));
+      const code = ((c & 127) < 64 ? byte & 15 : byte >> 4) - 8;
+      return code * f16ToNumber(view.getUint16(scales + (r * blocks + blockOf(c)) * 2, true));
     }),
   );
 }
 
 /** Rounds a row of numbers and puts it into a matrix's bytes. */
 export function encode(tensor: Tensor, bytes: Uint8Array, row: number, values: number[]): void {
-  const { groups, stride, scales } = places(tensor);
+  const { stride, scales } = places(tensor);
   const view = new DataView(bytes.buffer, bytes.byteOffset);
-  const padded = [...values, ...new Array(groups * 64 - values.length).fill(0)];
+  const padding = tensor.dtype === "int8" ? stride : blockCount(values.length) * 32;
+  const padded = [...values, ...new Array(padding - values.length).fill(0)];
   if (tensor.dtype === "int8") {
     const { codes, scale } = round127(padded);
     view.setFloat32(scales + row * 4, scale, true);
@@ -53,13 +56,20 @@ export function encode(tensor: Tensor, bytes: Uint8Array, row: number, values: n
   }
   const blocks = blocksOf(padded).map(bestOf);
   blocks.forEach(({ scale }, b) => {
-    view.setUint16(scales + (row * groups * 2 + b) * 2, numberToF16(scale), true);
+    view.setUint16(scales + (row * blocks.length + b) * 2, numberToF16(scale), true);
   });
-  for (const g of upTo(groups))
-    for (const j of upTo(32)) {
-      const [low, high] = [blocks[2 * g]!.codes[j]!, blocks[2 * g + 1]!.codes[j]!];
-      view.setUint8(row * stride + g * 32 + j, low + 8 + (high + 8) * 16);
-    }
+  /** The code of a column: its block's columns are four of every 64. */
+  const codeOf = (c: number) => blocks[blockOf(c)]!.codes[((c & 511) >> 6) * 4 + (c & 3)]! + 8;
+  for (const byte of upTo(stride)) {
+    const c = (byte >> 6) * 128 + (byte & 63);
+    view.setUint8(row * stride + byte, codeOf(c) + codeOf(c + 64) * 16);
+  }
+}
+
+/** What `each` makes of every block's numbers, in the order of the columns. */
+function inBlocks(values: number[], each: (block: number[]) => number[]): number[] {
+  const made = blocksOf(values).map((block) => (block.length > 0 ? each(block) : []));
+  return values.map((_, c) => made[blockOf(c)]!.shift()!);
 }
 
 /** Codes from -127 to 127 for one scale. */
@@ -88,7 +98,7 @@ function bestOf(block: number[]): { codes: number[]; scale: number; error: numbe
 export function roundedRow(row: number[], dtype: "int8" | "int4"): number[] {
   const { codes, scale } = round127(row);
   if (dtype === "int8") return codes.map((code) => code * scale);
-  return blocksOf(row).flatMap((block) => {
+  return inBlocks(row, (block) => {
     const best = bestOf(block);
     return best.codes.map((code) => code * best.scale);
   });
@@ -96,7 +106,7 @@ export function roundedRow(row: number[], dtype: "int8" | "int4"): number[] {
 
 /** What a row becomes that is multiplied by quantized weights. */
 export function roundedInBlocks(x: number[]): number[] {
-  return blocksOf(x).flatMap((block) => {
+  return inBlocks(x, (block) => {
     if (!block.every(Number.isFinite)) return block.map(() => Number.NaN);
     const { codes, scale } = round127(block);
     return codes.map((code) => code * scale);

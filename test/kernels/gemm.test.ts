@@ -7,7 +7,7 @@ import { describe, expect, it } from "vitest";
 import { NativeUnavailableError, nativeInstructionSets } from "../../src/kernels/native/native.ts";
 import type { WeightDtype } from "../../src/tensor/dtype.ts";
 import { expectSame } from "../helpers/same.ts";
-import { Bench, factorRounding, type Matrix, type Units } from "./quantized-lab.ts";
+import { Bench, blockOf, factorRounding, type Matrix, type Units } from "./quantized-lab.ts";
 
 type Type = Exclude<WeightDtype, "f32" | "f16">;
 const types: readonly Type[] = ["bf16", "int8", "int4"];
@@ -23,13 +23,14 @@ const tolerance = 2 ** -7 * 1.01;
 const sum = (values: number[]) => values.reduce((a, b) => a + b, 0);
 const sumOfSizes = (values: number[]) => values.reduce((a, b) => a + Math.abs(b), 0);
 
-/** What x loses where a product with codes runs in integers: half of a 127th of the largest of its block of 32. */
+/** What x loses where a product with codes runs in integers: half of a 127th of the largest of its block. */
 function byteRounding(type: Type, x: readonly number[], weight: readonly number[]): number {
   if (type === "bf16") return 0;
-  let total = 0;
-  for (let i = 0; i < x.length; i += 32)
-    total += sumOfSizes(weight.slice(i, i + 32)) * Math.max(...x.slice(i, i + 32).map(Math.abs));
-  return total / 253;
+  const most: number[] = [];
+  x.forEach((v, c) => {
+    most[blockOf(c)] = Math.max(most[blockOf(c)] ?? 0, Math.abs(v));
+  });
+  return sum(weight.map((w, c) => Math.abs(w) * most[blockOf(c)]!)) / 253;
 }
 
 /** The weight rows that take part. */

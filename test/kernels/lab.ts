@@ -69,9 +69,9 @@ export class Lab {
     const scale = (most: number) => (this.next() + 0.5) / 1.5 / most;
     for (let r = 0; r < rows; r++) {
       for (let j = 0; j < codeStride; j++) {
-        const column = Math.floor(j / 32) * 64 + (j % 32);
+        const column = Math.floor(j / 64) * 128 + (j % 64);
         if (type === "int8") view.setInt8(r * codeStride + j, code(j));
-        else view.setUint8(r * codeStride + j, nibble(column) + 16 * nibble(column + 32));
+        else view.setUint8(r * codeStride + j, nibble(column) + 16 * nibble(column + 64));
       }
       const scales = scaleOffset + r * scaleStride;
       if (type === "int8") view.setFloat32(scales, scale(127), true);

@@ -42,7 +42,7 @@ export function factorRounding(
   scales: Matrix,
   c: number,
 ): number {
-  const factor = (i: number) => Math.abs(a[i]! * scales[i]![Math.floor(c / 32)]!);
+  const factor = (i: number) => Math.abs(a[i]! * scales[i]![blockOf(c)]!);
   const code = (i: number) => (factor(i) === 0 ? 8 : Math.abs((a[i]! * weight[i]![c]!) / factor(i)));
   let total = 0;
   for (const [at, i] of rows.entries()) {
@@ -51,6 +51,9 @@ export function factorRounding(
   }
   return total;
 }
+
+/** The block of a column: 16 for every 512 columns; in turn, each takes four that follow each other. */
+export const blockOf = (c: number): number => Math.floor(c / 512) * 16 + Math.floor((c % 64) / 4);
 
 const upTo = (n: number): number[] => [...Array(n).keys()];
 
@@ -115,18 +118,18 @@ export class Bench {
         return codes.map((code) => code * scale);
       }
       bytes.fill(0x88, r * codeStride, (r + 1) * codeStride);
-      const scales = upTo(Math.ceil(columns / 32)).map((b) => {
+      const scales = upTo(Math.ceil(columns / 512) * 16).map((b) => {
         const bits = numberToF16((this.#numbers.next() - 0.5) / 4);
         view.setUint16(scaleOffset + r * scaleStride + 2 * b, bits, true);
         return f16ToNumber(bits);
       });
       allScales.push(scales);
       codes.forEach((code, c) => {
-        const at = r * codeStride + Math.floor(c / 64) * 32 + (c % 32);
-        const shift = c % 64 < 32 ? 0 : 4;
+        const at = r * codeStride + Math.floor(c / 128) * 64 + (c % 64);
+        const shift = c % 128 < 64 ? 0 : 4;
         bytes[at] = (bytes[at]! & (shift ? 0x0f : 0xf0)) | ((code + 8) << shift);
       });
-      return codes.map((code, c) => code * scales[Math.floor(c / 32)]!);
+      return codes.map((code, c) => code * scales[blockOf(c)]!);
     });
     return type === "int4" ? { tensor, values, scales: allScales } : { tensor, values };
   }
@@ -259,28 +262,29 @@ export class Bench {
   /** What `rows` should give for these values. */
   encode(type: QuantizedDtype, values: Matrix): number[][] {
     const columns = values[0]!.length;
-    const { codeStride, scaleStride, paddedColumns } = quantizedLayout(type, 1, columns);
+    const { codeStride, scaleStride } = quantizedLayout(type, 1, columns);
     const codes: number[] = [];
     const scales: number[] = [];
     for (const row of values) {
       const bytes = new Uint8Array(codeStride);
       const view = new DataView(new ArrayBuffer(scaleStride));
-      const padded = [...row, ...new Array(paddedColumns - columns).fill(0)];
+      const padded = [...row, ...new Array(Math.ceil(columns / 512) * 512 - columns).fill(0)];
       if (type === "int8") {
         const most = Math.max(...row.map(Math.abs));
         const inverse = Math.fround(127 / most);
         view.setFloat32(0, Math.fround(most / 127), true);
         if (most > 0)
-          padded.forEach((v, c) => {
+          row.forEach((v, c) => {
             bytes[c] = toEven(Math.fround(v * inverse));
           });
       } else {
-        for (let at = 0; at < paddedColumns; at += 32) {
-          const block = padded.slice(at, at + 32);
-          const { bits, codes } = bestOfBlock(block);
-          view.setUint16(at / 16, bits, true);
-          codes.forEach((code, i) => {
-            bytes[Math.floor(at / 64) * 32 + i]! |= code << (at % 64 === 0 ? 0 : 4);
+        for (let block = 0; block < scaleStride / 2; block++) {
+          const own = upTo(padded.length).filter((c) => blockOf(c) === block);
+          const { bits, codes } = bestOfBlock(own.map((c) => padded[c]));
+          view.setUint16(block * 2, bits, true);
+          own.forEach((c, i) => {
+            const at = Math.floor(c / 128) * 64 + (c % 64);
+            if (at < codeStride) bytes[at]! |= codes[i]! << (c % 128 < 64 ? 0 : 4);
           });
         }
       }

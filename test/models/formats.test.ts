@@ -43,7 +43,7 @@ describe("accounts of bytes", () => {
     const row = byteLength({ dtype, shape: [n, d] }) / n;
     expect([perNeuron, perActive]).toEqual([row, row]);
     expect(row * 8).toBe(
-      { f32: 192 * 32, f16: 192 * 16, bf16: 192 * 16, int8: 192 * 8 + 32, int4: 192 * 4 + 96 }[dtype],
+      { f32: 192 * 32, f16: 192 * 16, bf16: 192 * 16, int8: 192 * 8 + 32, int4: 256 * 4 + 256 }[dtype],
     );
     expect(perHead).toBeCloseTo(2 * headDim * row, 6);
     expect(perRecovered).toBe(perHead);

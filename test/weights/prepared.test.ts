@@ -28,7 +28,7 @@ const folder = temporaryFolder();
 const file = join(folder, "model.safetensors");
 
 const sound: Prepared = {
-  version: 1,
+  version: 2,
   dtype: "int4",
   source: "ab".repeat(32),
   quantized: { a: { dtype: "int4", shape: [3, 70] }, b: { dtype: "int8", shape: [2, 5] } },
@@ -72,8 +72,8 @@ describe("prepared weights", () => {
 
   it.each<[string, unknown, RegExp]>([
     ["no JSON", "{", /metadata "dejavu-weights": not JSON/],
-    ["null", null, /version undefined, this program reads 1/],
-    ["another version", { ...sound, version: 2 }, /version 2, this program reads 1/],
+    ["null", null, /version undefined, this program reads 2/],
+    ["another version", { ...sound, version: 1 }, /version 1, this program reads 2/],
     ["another format", { ...sound, dtype: "int3" }, /dtype: /],
     ["no source", { ...sound, source: "" }, /source: /],
     ["more than is known", { ...sound, scale: 1 }, /scale/],

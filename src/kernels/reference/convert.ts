@@ -1,8 +1,8 @@
 /** Rows of weights from one dtype to another. */
 import { type FloatDtype, fromFloat32 } from "../../tensor/dtype.ts";
-import { blockColumns } from "../../tensor/quantized.ts";
+import { blockColumns, blockOf, blocksOf } from "../../tensor/quantized.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
-import { QuantizedMatrix, roundBlock, roundInt4Block } from "./quantized.ts";
+import { QuantizedMatrix, roundInt4Block, roundRow } from "./quantized.ts";
 import { RowReader } from "./row-reader.ts";
 import { dataOf } from "./tensor.ts";
 
@@ -27,7 +27,7 @@ function storeInto(out: Tensor): (row: number, values: Float32Array) => void {
 function storeInt8(out: QuantizedMatrix): (row: number, values: Float32Array) => void {
   const codes = new Float32Array(out.paddedColumns); // zero beyond the columns
   return (row, values) => {
-    out.setScale(row, 0, roundBlock(codes, 0, values, 0, values.length));
+    out.setScale(row, 0, roundRow(codes, values));
     codes.forEach((code, column) => {
       out.setCode(row, column, code);
     });
@@ -35,16 +35,31 @@ function storeInt8(out: QuantizedMatrix): (row: number, values: Float32Array) =>
 }
 
 function storeInt4(out: QuantizedMatrix): (row: number, values: Float32Array) => void {
-  const block = new Float32Array(blockColumns);
+  const columnsOf = columnsByBlock(blocksOf(out.columns) * blockColumns);
   const codes = new Float32Array(blockColumns);
   return (row, values) => {
-    for (let start = 0; start < out.paddedColumns; start += blockColumns) {
-      block.fill(0);
-      block.set(values.subarray(start, start + blockColumns));
-      out.setScale(row, start, roundInt4Block(codes, block));
-      codes.forEach((code, i) => {
-        out.setCode(row, start + i, code);
+    for (const columns of columnsOf) {
+      out.setScale(
+        row,
+        columns[0]!,
+        roundInt4Block(
+          codes,
+          Float32Array.from(columns, (c) => values[c] ?? 0),
+        ),
+      );
+      columns.forEach((column, i) => {
+        if (column < out.paddedColumns) out.setCode(row, column, codes[i]!);
       });
     }
   };
+}
+
+/** The columns of each block, in ascending order. */
+function columnsByBlock(columns: number): number[][] {
+  const found: number[][] = [];
+  for (let column = 0; column < columns; column++) {
+    found[blockOf(column)] ??= [];
+    found[blockOf(column)]!.push(column);
+  }
+  return found;
 }

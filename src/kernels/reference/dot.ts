@@ -1,8 +1,8 @@
 /** The product of a row of x with rows of a weight matrix, which depends on the weights' dtype. */
 import { isQuantized } from "../../tensor/dtype.ts";
-import { blockColumns } from "../../tensor/quantized.ts";
+import { blockOf } from "../../tensor/quantized.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
-import { QuantizedMatrix, roundBlock } from "./quantized.ts";
+import { QuantizedMatrix, roundBlocks } from "./quantized.ts";
 import { RowReader } from "./row-reader.ts";
 
 export interface Dot {
@@ -44,36 +44,33 @@ class FloatDot implements Dot {
 class QuantizedDot implements Dot {
   readonly #weight: QuantizedMatrix;
   readonly #codes: Int8Array; // [columns], of x
-  readonly #scales: Float32Array; // [blocks], of x
+  #scales: Float32Array; // [blocks], of x
   readonly #row: Int8Array; // [columns], of the weights
 
   constructor(weight: Tensor) {
     this.#weight = new QuantizedMatrix(weight);
     this.#codes = new Int8Array(this.#weight.columns);
     this.#row = new Int8Array(this.#weight.columns);
-    this.#scales = new Float32Array(Math.ceil(this.#weight.columns / blockColumns));
+    this.#scales = new Float32Array(0);
   }
 
   take(x: Float32Array, start: number): void {
-    const { columns } = this.#weight;
-    for (let block = 0; block < this.#scales.length; block++) {
-      const at = block * blockColumns;
-      const count = Math.min(blockColumns, columns - at);
-      this.#scales[block] = roundBlock(this.#codes, at, x, start + at, count);
-    }
+    this.#scales = roundBlocks(this.#codes, x.subarray(start, start + this.#weight.columns));
   }
 
   with(weightRow: number): number {
     const [weight, row, codes] = [this.#weight, this.#row, this.#codes];
     weight.readCodes(weightRow, row);
-    let sum = 0;
-    for (let block = 0; block < this.#scales.length; block++) {
-      const at = block * blockColumns;
-      const end = Math.min(at + blockColumns, weight.columns);
-      let dot = 0;
-      for (let c = at; c < end; c++) dot += codes[c]! * row[c]!;
-      sum += this.#scales[block]! * weight.scale(weightRow, at) * dot;
+    const dots = new Float64Array(this.#scales.length);
+    const scales = new Float64Array(this.#scales.length);
+    for (let c = 0; c < codes.length; c++) {
+      const block = blockOf(c);
+      dots[block]! += codes[c]! * row[c]!;
+      scales[block] = weight.scale(weightRow, c);
     }
+    let sum = 0;
+    for (let block = 0; block < dots.length; block++)
+      sum += this.#scales[block]! * scales[block]! * dots[block]!;
     return sum;
   }
 }

@@ -1,7 +1,8 @@
 /** Codes and scales of quantized matrices, one element at a time. */
 import { f16ToNumber, numberToF16 } from "../../tensor/dtype.ts";
 import {
-  blockColumns,
+  blockOf,
+  blocksOf,
   groupColumns,
   int4Divisors,
   type QuantizedLayout,
@@ -19,8 +20,6 @@ const clamp = (value: number, low: number, high: number): number => Math.min(Mat
 export class QuantizedMatrix {
   readonly rows: number;
   readonly columns: number;
-  /** Columns that share a scale. */
-  readonly scaleColumns: number;
   readonly #layout: QuantizedLayout;
   readonly #isInt4: boolean;
   readonly #bytes: Uint8Array;
@@ -30,7 +29,6 @@ export class QuantizedMatrix {
     [this.rows, this.columns] = tensor.shape as [number, number];
     this.#isInt4 = tensor.dtype === "int4";
     this.#layout = quantizedLayout(this.#isInt4 ? "int4" : "int8", this.rows, this.columns);
-    this.scaleColumns = this.#isInt4 ? blockColumns : this.#layout.paddedColumns;
     this.#bytes = dataOf(tensor) as Uint8Array;
     this.#scales = new DataView(this.#bytes.buffer, this.#bytes.byteOffset);
   }
@@ -77,14 +75,14 @@ export class QuantizedMatrix {
 
   #scaleAt(row: number, column: number): number {
     const { scaleOffset, scaleStride } = this.#layout;
-    return scaleOffset + row * scaleStride + Math.floor(column / this.scaleColumns) * 2;
+    return scaleOffset + row * scaleStride + (this.#isInt4 ? blockOf(column) * 2 : 0);
   }
 }
 
 /** Which of a row's bytes holds a column of int4, and in which of its bits. */
 const nibbleByte = (column: number): number =>
-  Math.floor(column / groupColumns) * blockColumns + (column % blockColumns);
-const nibbleShift = (column: number): number => (column % groupColumns < blockColumns ? 0 : 4);
+  Math.floor(column / (2 * groupColumns)) * groupColumns + (column % groupColumns);
+const nibbleShift = (column: number): number => (column % (2 * groupColumns) < groupColumns ? 0 : 4);
 
 /** What a value of largest magnitude `most` is stored by: values times `inverse` are codes up to 127. */
 function scaleOf(most: number): { scale: number; inverse: number } {
@@ -93,21 +91,29 @@ function scaleOf(most: number): { scale: number; inverse: number } {
   return { scale: 0, inverse: 0 };
 }
 
-/** Rounds `values` from `start` on, `count` of them, to codes; returns their scale, NaN where not all values are finite. */
-export function roundBlock(
-  codes: Int8Array | Float32Array,
-  at: number,
-  values: Float32Array,
-  start: number,
-  count: number,
-): number {
+/** Rounds a row of numbers to codes, block by block; returns the blocks' scales, NaN where a value is not finite. */
+export function roundBlocks(codes: Int8Array, values: Float32Array): Float32Array {
+  const most = new Float32Array(blocksOf(values.length));
+  for (let c = 0; c < values.length; c++) {
+    const block = blockOf(c);
+    most[block] = Math.max(most[block]!, Math.abs(values[c]!)); // NaN stays NaN
+  }
+  const scales = Array.from(most, scaleOf);
+  for (let c = 0; c < values.length; c++) codes[c] = codeOf(values[c]!, scales[blockOf(c)]!.inverse);
+  return most.map((size, block) => (Number.isFinite(size) ? scales[block]!.scale : Number.NaN));
+}
+
+/** The same with one scale for the whole row. */
+export function roundRow(codes: Float32Array, values: Float32Array): number {
   let most = 0;
-  for (let i = 0; i < count; i++) most = Math.max(most, Math.abs(values[start + i]!)); // NaN stays NaN
+  for (const value of values) most = Math.max(most, Math.abs(value));
   const { scale, inverse } = scaleOf(most);
-  for (let i = 0; i < count; i++)
-    codes[at + i] = nearest(clamp(Math.fround(values[start + i]! * inverse), -127, 127));
+  for (let c = 0; c < values.length; c++) codes[c] = codeOf(values[c]!, inverse);
   return Number.isFinite(most) ? scale : Number.NaN;
 }
+
+const codeOf = (value: number, inverse: number): number =>
+  nearest(clamp(Math.fround(value * inverse), -127, 127));
 
 /** Codes of a block of int4 for one scale, and the squared error that they leave, in float32. */
 function tryScale(codes: Float32Array, values: Float32Array, scale: number): number {

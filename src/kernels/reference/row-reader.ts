@@ -36,11 +36,7 @@ export class RowReader {
   #seekQuantized(matrix: QuantizedMatrix, row: number): void {
     const codes = this.#codes;
     matrix.readCodes(row, codes);
-    for (let start = 0; start < codes.length; start += matrix.scaleColumns) {
-      const scale = matrix.scale(row, start);
-      const end = Math.min(start + matrix.scaleColumns, codes.length);
-      for (let i = start; i < end; i++) this.values[i] = codes[i]! * scale;
-    }
+    for (let c = 0; c < codes.length; c++) this.values[c] = codes[c]! * matrix.scale(row, c);
   }
 }
 

@@ -1,21 +1,21 @@
 /** Which words can be among the k best, when their logits are known up to a bound. */
+import { blockOf, blocksOf } from "../../tensor/quantized.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import type { ActiveSet } from "../contract.ts";
 import { floatsOf, intsOf } from "./tensor.ts";
 
-/** Columns that a quantized product rounds with one scale. */
-const roundedBlock = 32;
-
 /** L2 norms of x and of what rounding to int8 codes may have taken from it, both a little above. */
 function normsOf(x: Float32Array): { length: number; lost: number } {
   let [size, lost] = [0, 0];
-  for (let first = 0; first < x.length; first += roundedBlock) {
-    const block = x.subarray(first, first + roundedBlock);
-    const most = block.reduce((a, b) => Math.max(a, Math.abs(b)), 0);
-    const step = most < 1e-36 ? most : (most / 127) * 0.501;
-    lost += block.length * step ** 2;
-    size += block.reduce((a, b) => a + b * b, 0);
-  }
+  const most = new Float64Array(blocksOf(x.length));
+  x.forEach((v, c) => {
+    most[blockOf(c)] = Math.max(most[blockOf(c)]!, Math.abs(v));
+  });
+  x.forEach((v, c) => {
+    const largest = most[blockOf(c)]!;
+    lost += (largest < 1e-36 ? largest : (largest / 127) * 0.501) ** 2;
+    size += v * v;
+  });
   const length = Math.sqrt(size);
   const sums = (x.length + 64) * 2 ** -22 * length;
   return { length: (length + sums) * 1.000001, lost: (Math.sqrt(lost) + sums) * 1.000001 };
