@@ -77,7 +77,6 @@ struct V {
   static void store(int32_t* p, I v) { _mm256_storeu_si256((__m256i*)p, v); }
   static I splat(int8_t v) { return _mm256_set1_epi8(v); }
   static I none() { return _mm256_setzero_si256(); }
-  static I minus(I v) { return _mm256_sub_epi32(none(), v); }
   static I low(I v) { return _mm256_and_si256(v, splat(15)); }
   static I high(I v) { return _mm256_and_si256(_mm256_srli_epi16(v, 4), splat(15)); }
   static F floats(I v) { return _mm256_cvtepi32_ps(v); }

@@ -67,7 +67,6 @@ struct Vector16 {
   static void store(int32_t* p, I v) { _mm512_storeu_si512(p, v); }
   static I splat(int8_t v) { return _mm512_set1_epi8(v); }
   static I none() { return _mm512_setzero_si512(); }
-  static I minus(I v) { return _mm512_sub_epi32(none(), v); }
   static I low(I v) { return _mm512_and_si512(v, splat(15)); }
   static I high(I v) { return _mm512_and_si512(_mm512_srli_epi16(v, 4), splat(15)); }
   static F floats(I v) { return _mm512_cvtepi32_ps(v); }

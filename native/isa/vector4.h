@@ -75,7 +75,6 @@ struct Vector4 {
   static void store(int32_t* p, I v) { __builtin_memcpy(p, &v, sizeof v); }
   static I splat(int8_t v) { return I{} + (int32_t)((uint8_t)v * 0x01010101u); }
   static I none() { return I{}; }
-  static I minus(I v) { return -v; }
   static I low(I v) { return v & splat(15); }
   static I high(I v) { return (I)((U4)v >> 4) & splat(15); }
   static F floats(I v) { return __builtin_convertvector(v, F); }

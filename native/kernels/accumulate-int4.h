@@ -134,8 +134,8 @@ struct RowAdder4 {
     const float* a = job.a + piece.row * job.n;
     RowSteps<W> steps(job.weight, Cursor(job.set, piece.row, from), to - from, piece.first / 2);
     while (steps.step()) {
-      for (int64_t at = 0; at < piece.columns / blockColumns * (int64_t)sizeof(Half); at += 64)
-        for (int r = 0; r < W; r++) steps.scale(r, at);
+      for (int64_t c = 0; c < piece.columns; c += 64 / (int64_t)sizeof(Half) * blockColumns)
+        for (int r = 0; r < W; r++) steps.scale(r, (piece.first + c) / blockColumns * (int64_t)sizeof(Half));
       accumulateStep4<W, 1>(job, total, 0, a, piece.first, piece.columns, steps.index, W, steps);
     }
     int64_t rest[W], count = 0;

@@ -5,19 +5,12 @@
 namespace dejavu::DEJAVU_ISA {
 namespace {
 
-/** Fetches the values of the positions whose keys are read: they are wanted next. */
-template <class C>
-struct ValuesSoon {
-  const C* values;
-  int64_t headDim;
-  FETCH void line(int r, int64_t byte) { V::prefetch((const uint8_t*)(values + r * headDim) + byte); }
-};
-
+/** The values of the positions, so many bytes behind their keys, are wanted next and fetched meanwhile. */
 template <int W, class C>
-inline void scoreStep(float* scores, const float* q, const C* keys, const C* values, int64_t headDim) {
+inline void scoreStep(float* scores, const float* q, const C* keys, int64_t values, int64_t headDim) {
   const C* rows[W];
   for (int r = 0; r < W; r++) rows[r] = keys + r * headDim;
-  ValuesSoon<C> soon{values, headDim};
+  RowsBehind<C> soon{rows, values};
   dots<W>(scores, rows, q, headDim, soon);
 }
 
@@ -80,11 +73,11 @@ void attention(const void* data, int64_t chunk, float* scratch) {
   float* scores = scratch + dim;
 
   overPages<C>(job, job.keys, sequence, shared, seen, [&](const C* keys, int64_t position, int64_t rows) {
-    const C* values = (const C*)job.values + (keys - (const C*)job.keys);
+    int64_t values = (const uint8_t*)job.values - (const uint8_t*)job.keys;
     float* to = scores + position;
     int64_t t = 0;
-    for (; t + V::wide <= rows; t += V::wide) scoreStep<V::wide>(to + t, q, keys + t * dim, values + t * dim, dim);
-    for (; t < rows; t++) scoreStep<1>(to + t, q, keys + t * dim, values + t * dim, dim);
+    for (; t + V::wide <= rows; t += V::wide) scoreStep<V::wide>(to + t, q, keys + t * dim, values, dim);
+    for (; t < rows; t++) scoreStep<1>(to + t, q, keys + t * dim, values, dim);
   });
   float scale = 1.0f / __builtin_sqrtf((float)dim);
   for (int64_t t = 0; t < seen; t++) scores[t] *= scale;

@@ -123,16 +123,13 @@ class RowSteps {
   const uint8_t* scale_[W];
 };
 
-/** Fetches rows that lie `ahead` bytes behind W others while those are read. */
-template <int W>
+/** Fetches what lies `ahead` bytes behind rows while those are read. */
+template <class T>
 struct RowsBehind {
-  const uint8_t* from[W];
+  const T* const* rows;
+  int64_t ahead;
 
-  template <class T>
-  RowsBehind(const T* const* rows, int64_t ahead) {
-    for (int r = 0; r < W; r++) from[r] = (const uint8_t*)rows[r] + ahead;
-  }
-  FETCH void line(int r, int64_t byte) { V::prefetch(from[r] + byte); }
+  FETCH void line(int r, int64_t byte) { V::prefetch((const uint8_t*)rows[r] + ahead + byte); }
   void scale(int, int64_t) {}
 };
 

@@ -11,7 +11,7 @@ inline float widenHalf(const uint8_t* p) { return V::sum(V::loadTail((const Half
 inline void widenScales(float* out, const uint8_t* scales, int64_t part) {
   float scale[partBlocks];
   for (int64_t b = 0; b < partBlocks; b += lanes) V::store(scale + b, V::load((const Half*)scales + part * partBlocks + b));
-  for (int64_t i = 0; i < groupColumns; i++) out[i] = scale[i / runColumns];
+  spreadBlocks(out, scale);
 }
 
 /** The values of one line of a quantized row. */

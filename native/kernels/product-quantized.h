@@ -50,7 +50,7 @@ inline void quantizedPanel(const Weights& weight, int64_t index, int64_t ahead, 
     const PreparedPart* x[n];
     float total[n];
     for (int i = 0; i < n; i++) x[i] = (const PreparedPart*)(prepared + (c + i) * stride);
-    RowsBehind<1> next(&row.codes, ahead * weight.stride);
+    RowsBehind<uint8_t> next{&row.codes, ahead * weight.stride};
     quantizedDots<1, n, Q>(total, &row, x, weight.stride, next);
     for (int i = 0; i < n; i++) out[c + i][index] = finish(bias, relu, total[i], index);
   };

@@ -61,7 +61,7 @@ inline void productFew(const Panel<T>& panel, int64_t c, const int64_t* index) {
   for (int i = 0; i < X; i++) x[i] = panel.x[c + i];
   UNROLL for (int i = 0; i < W * X; i++) acc[i] = V::zero();
   // Rows that follow each other are followed by those of the next step.
-  RowsBehind<W> next(weight, index[W - 1] - index[0] == W - 1 ? W * panel.weight.stride : 0);
+  RowsBehind<T> next{weight, index[W - 1] - index[0] == W - 1 ? W * panel.weight.stride : 0};
   chain<W, X>(acc, weight, x, panel.k, next);
   sums(acc, total);
   for (int i = 0; i < X; i++)

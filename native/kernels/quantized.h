@@ -50,6 +50,12 @@ inline float scaleOf(uint32_t bits, float most, float& inverse) {
 
 inline float scaleOf(const float* x, int64_t n, float most, float& inverse) { return scaleOf(largestBits(x, n), most, inverse); }
 
+/** What the blocks of a part have, for each of the columns that repeat in its lines. */
+template <class Out, class Value>
+inline void spreadBlocks(Out* out, const Value* blocks) {
+  for (int64_t i = 0; i < groupColumns; i++) out[i] = (Out)blocks[i / runColumns];
+}
+
 /** Rounds a part of x, of which `columns` are there, to codes -127 … 127. Whatever is not finite makes a scale NaN. */
 inline void preparePart(PreparedPart& part, const float* x, int64_t columns, int offset) {
   float padded[partColumns];
@@ -58,7 +64,7 @@ inline void preparePart(PreparedPart& part, const float* x, int64_t columns, int
     x = padded;
   }
   uint32_t most[groupColumns] = {};
-  float inverse[groupColumns];
+  float inverseOf[partBlocks], inverse[groupColumns];
   int32_t sum[groupColumns] = {};
   for (int64_t c = 0; c < partColumns; c += groupColumns)
     for (int64_t i = 0; i < groupColumns; i++) {
@@ -68,10 +74,9 @@ inline void preparePart(PreparedPart& part, const float* x, int64_t columns, int
   for (int64_t b = 0; b < partBlocks; b++) {
     const uint32_t* of = most + b * runColumns;
     uint32_t left = of[0] > of[1] ? of[0] : of[1], right = of[2] > of[3] ? of[2] : of[3];
-    float mine;
-    part.scale[b] = scaleOf(left > right ? left : right, 127, mine);
-    for (int64_t i = 0; i < runColumns; i++) inverse[b * runColumns + i] = mine;
+    part.scale[b] = scaleOf(left > right ? left : right, 127, inverseOf[b]);
   }
+  spreadBlocks(inverse, inverseOf);
   for (int64_t c = 0; c < partColumns; c += groupColumns)
     for (int64_t i = 0; i < groupColumns; i++) {
       int32_t code = (int32_t)(bitsOf(x[c + i] * inverse[i] + roundShift) - bitsOf(roundShift));

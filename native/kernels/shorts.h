@@ -101,7 +101,7 @@ struct Shorts<Codes4> {
   static void shareScales(int16_t* share, const Half* scales, F inverse) {
     int32_t block[partBlocks];
     for (int64_t b = 0; b < partBlocks; b += lanes) V::store(block + b, V::integers(V::mul(V::load(scales + b), inverse)));
-    for (int64_t i = 0; i < groupColumns; i++) share[i] = (int16_t)block[i / runColumns];
+    spreadBlocks(share, block);
   }
 };
 

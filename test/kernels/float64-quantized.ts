@@ -6,7 +6,7 @@ import type { Tensor } from "../../src/tensor/tensor.ts";
 const { fround } = Math;
 const upTo = (n: number): number[] => [...Array(n).keys()];
 /** The block of a column: 16 for every 512 columns; in turn, each takes four that follow each other. */
-const blockOf = (c: number): number => (c >> 9) * 16 + ((c >> 2) & 15);
+export const blockOf = (c: number): number => (c >> 9) * 16 + ((c >> 2) & 15);
 const blockCount = (columns: number): number => Math.ceil(columns / 512) * 16;
 const blocksOf = (values: number[]): number[][] =>
   upTo(blockCount(values.length)).map((b) => values.filter((_, c) => blockOf(c) === b));

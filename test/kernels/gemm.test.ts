@@ -7,7 +7,8 @@ import { describe, expect, it } from "vitest";
 import { NativeUnavailableError, nativeInstructionSets } from "../../src/kernels/native/native.ts";
 import type { WeightDtype } from "../../src/tensor/dtype.ts";
 import { expectSame } from "../helpers/same.ts";
-import { Bench, blockOf, factorRounding, type Matrix, type Units } from "./quantized-lab.ts";
+import { blockOf } from "./float64-quantized.ts";
+import { Bench, factorRounding, type Matrix, type Units } from "./quantized-lab.ts";
 
 type Type = Exclude<WeightDtype, "f32" | "f16">;
 const types: readonly Type[] = ["bf16", "int8", "int4"];

@@ -16,6 +16,7 @@ import {
   toFloat32,
 } from "../../src/tensor/dtype.ts";
 import { int4Divisors, quantizedLayout } from "../../src/tensor/quantized.ts";
+import { blockOf } from "./float64-quantized.ts";
 import { Lab } from "./lab.ts";
 
 export type Matrix = number[][];
@@ -51,9 +52,6 @@ export function factorRounding(
   }
   return total;
 }
-
-/** The block of a column: 16 for every 512 columns; in turn, each takes four that follow each other. */
-export const blockOf = (c: number): number => Math.floor(c / 512) * 16 + Math.floor((c % 64) / 4);
 
 const upTo = (n: number): number[] => [...Array(n).keys()];
 

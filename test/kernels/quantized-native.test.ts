@@ -5,7 +5,8 @@ import { loadAddon } from "../../src/kernels/native/binding.ts";
 import { NativeUnavailableError, nativeInstructionSets } from "../../src/kernels/native/native.ts";
 import type { QuantizedDtype } from "../../src/tensor/dtype.ts";
 import { expectSame } from "../helpers/same.ts";
-import { Bench, blockOf, factorRounding, type Matrix, type Units } from "./quantized-lab.ts";
+import { blockOf } from "./float64-quantized.ts";
+import { Bench, factorRounding, type Matrix, type Units } from "./quantized-lab.ts";
 
 const formats: readonly QuantizedDtype[] = ["int8", "int4"];
 const size = fc.constantFrom(1, 3, 31, 33, 63, 64, 65, 100, 127, 129, 193, 520, 1100);

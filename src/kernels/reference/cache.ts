@@ -19,11 +19,15 @@ function pageStart(placement: Placement, sequence: number, position: number, cac
   return start;
 }
 
-/** Where head 0 of a sequence's position is, and how far it is to the next head, in steps of headDim. */
-function headsOf(placement: Placement, sequence: number, position: number, cache: Tensor, kvHeads: number) {
-  const { pageRows } = placement;
-  const first = pageStart(placement, sequence, position, cache) * kvHeads + (position % pageRows);
-  return { first, step: pageRows };
+/** Where head 0 of a sequence's position is, in steps of headDim; each head is pageRows behind the one before. */
+function firstHead(
+  placement: Placement,
+  sequence: number,
+  position: number,
+  cache: Tensor,
+  kvHeads: number,
+): number {
+  return pageStart(placement, sequence, position, cache) * kvHeads + (position % placement.pageRows);
 }
 
 /** The cache as the rows that its heads have, one after the other. */
@@ -45,10 +49,10 @@ export function storeRows(
   const kvHeads = x.shape[1]! / headDim;
   const input = floatsOf(x);
   for (let r = 0; r < rows; r++) {
-    const at = headsOf(placement, sequenceOf(placement, r), positionOf(placement, r), cache, kvHeads);
+    const first = firstHead(placement, sequenceOf(placement, r), positionOf(placement, r), cache, kvHeads);
     for (let head = 0; head < kvHeads; head++) {
       const start = (r * kvHeads + head) * headDim;
-      storeHead(cache, at.first + head * at.step, input.subarray(start, start + headDim));
+      storeHead(cache, first + head * placement.pageRows, input.subarray(start, start + headDim));
     }
   }
 }
@@ -79,15 +83,15 @@ export function attention(
     const visible = positionOf(placement, r) + 1;
     pageStart(placement, sequenceOf(placement, r), visible - 1, keys); // throws for a position that cannot be
     const seen = Array.from({ length: visible }, (_, t) =>
-      headsOf(placement, sequenceOf(placement, r), t, keys, kvHeads),
+      firstHead(placement, sequenceOf(placement, r), t, keys, kvHeads),
     );
     const weights = new Float64Array(visible);
     forEachSelected(heads, 1, headCount, r, (head) => {
       const start = r * width + head * headDim;
-      const shared = Math.floor(head / group); // whose keys and values it uses
+      const shared = Math.floor(head / group) * placement.pageRows; // to the head whose keys and values it uses
       let max = Number.NEGATIVE_INFINITY;
       for (let t = 0; t < visible; t++) {
-        const key = k.seek(seen[t]!.first + shared * seen[t]!.step);
+        const key = k.seek(seen[t]! + shared);
         let dot = 0;
         for (let i = 0; i < headDim; i++) dot += query[start + i]! * key.values[key.offset + i]!;
         weights[t] = dot / Math.sqrt(headDim);
@@ -97,7 +101,7 @@ export function attention(
       for (let t = 0; t < visible; t++) sum += weights[t] = Math.exp(weights[t]! - max);
       mixed.fill(0);
       for (let t = 0; t < visible; t++) {
-        const value = v.seek(seen[t]!.first + shared * seen[t]!.step);
+        const value = v.seek(seen[t]! + shared);
         for (let i = 0; i < headDim; i++) mixed[i]! += weights[t]! * value.values[value.offset + i]!;
       }
       for (let i = 0; i < headDim; i++) y[start + i] = mixed[i]! / sum;
@@ -149,13 +153,13 @@ export function recover(
       if (from > position) return; // an earlier call got further than this row
       caughtUp += 1;
       for (let p = from; p <= position; p++) {
-        const at = headsOf(placement, sequence, p, keys, headCount);
+        const first = firstHead(placement, sequence, p, keys, headCount);
         for (const [cache, weight, bias] of [
           [keys, kw, kb],
           [values, vw, vb],
         ] as const) {
           weight.take(inputs, inputRow(p));
-          storeHead(cache, at.first + head * at.step, projectHead(head, headDim, weight, bias));
+          storeHead(cache, first + head * placement.pageRows, projectHead(head, headDim, weight, bias));
         }
       }
       filled[sequence * headCount + head] = position + 1;

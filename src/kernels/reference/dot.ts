@@ -1,6 +1,6 @@
 /** The product of a row of x with rows of a weight matrix, which depends on the weights' dtype. */
 import { isQuantized } from "../../tensor/dtype.ts";
-import { blockOf } from "../../tensor/quantized.ts";
+import { blockOf, blocksOf } from "../../tensor/quantized.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import { QuantizedMatrix, roundBlocks } from "./quantized.ts";
 import { RowReader } from "./row-reader.ts";
@@ -44,14 +44,17 @@ class FloatDot implements Dot {
 class QuantizedDot implements Dot {
   readonly #weight: QuantizedMatrix;
   readonly #codes: Int8Array; // [columns], of x
-  #scales: Float32Array; // [blocks], of x
+  #scales: Float32Array = new Float32Array(0); // [blocks], of x
   readonly #row: Int8Array; // [columns], of the weights
+  readonly #rowScales: Float32Array; // [blocks], of the weights
+  readonly #dots: Int32Array; // [blocks]
 
   constructor(weight: Tensor) {
     this.#weight = new QuantizedMatrix(weight);
     this.#codes = new Int8Array(this.#weight.columns);
     this.#row = new Int8Array(this.#weight.columns);
-    this.#scales = new Float32Array(0);
+    this.#rowScales = new Float32Array(blocksOf(this.#weight.columns));
+    this.#dots = new Int32Array(this.#rowScales.length);
   }
 
   take(x: Float32Array, start: number): void {
@@ -59,18 +62,14 @@ class QuantizedDot implements Dot {
   }
 
   with(weightRow: number): number {
-    const [weight, row, codes] = [this.#weight, this.#row, this.#codes];
+    const [weight, row, codes, dots] = [this.#weight, this.#row, this.#codes, this.#dots];
     weight.readCodes(weightRow, row);
-    const dots = new Float64Array(this.#scales.length);
-    const scales = new Float64Array(this.#scales.length);
-    for (let c = 0; c < codes.length; c++) {
-      const block = blockOf(c);
-      dots[block]! += codes[c]! * row[c]!;
-      scales[block] = weight.scale(weightRow, c);
-    }
+    weight.readScales(weightRow, this.#rowScales);
+    dots.fill(0);
+    for (let c = 0; c < codes.length; c++) dots[blockOf(c)]! += codes[c]! * row[c]!;
     let sum = 0;
     for (let block = 0; block < dots.length; block++)
-      sum += this.#scales[block]! * scales[block]! * dots[block]!;
+      sum += this.#scales[block]! * this.#rowScales[block]! * dots[block]!;
     return sum;
   }
 }

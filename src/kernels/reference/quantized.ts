@@ -61,10 +61,14 @@ export class QuantizedMatrix {
     this.#bytes[at] = other | ((code + 8) << shift);
   }
 
-  /** The scale of the column's block; of int8 all columns have one. */
-  scale(row: number, column: number): number {
-    const at = this.#scaleAt(row, column);
-    return this.#isInt4 ? f16ToNumber(this.#scales.getUint16(at, true)) : this.#scales.getFloat32(at, true);
+  /** Fills `into` with the scales of a row's blocks; those of int8 all have the row's. */
+  readScales(row: number, into: Float32Array): void {
+    const at = this.#scaleAt(row, 0);
+    if (!this.#isInt4) into.fill(this.#scales.getFloat32(at, true));
+    else
+      into.forEach((_, block) => {
+        into[block] = f16ToNumber(this.#scales.getUint16(at + 2 * block, true));
+      });
   }
 
   setScale(row: number, column: number, scale: number): void {

@@ -1,5 +1,6 @@
 /** Matrix rows of any dtype as float32. */
 import { f16ToNumber, type HostArray, isQuantized } from "../../tensor/dtype.ts";
+import { blockOf, blocksOf } from "../../tensor/quantized.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import { QuantizedMatrix } from "./quantized.ts";
 import { dataOf } from "./tensor.ts";
@@ -13,6 +14,7 @@ export class RowReader {
   readonly #table: Float32Array | null;
   readonly #quantized: QuantizedMatrix | null;
   readonly #codes: Int8Array;
+  readonly #scales: Float32Array; // [blocks]
 
   constructor(tensor: Tensor) {
     const { dtype } = tensor;
@@ -21,6 +23,7 @@ export class RowReader {
     this.#table = dtype === "f16" || dtype === "bf16" ? halfTable(dtype === "f16") : null;
     this.#quantized = isQuantized(dtype) ? new QuantizedMatrix(tensor) : null;
     this.#codes = new Int8Array(isQuantized(dtype) ? this.#width : 0);
+    this.#scales = new Float32Array(isQuantized(dtype) ? blocksOf(this.#width) : 0);
     this.values = dtype === "f32" ? (this.#data as Float32Array) : new Float32Array(this.#width);
   }
 
@@ -36,7 +39,8 @@ export class RowReader {
   #seekQuantized(matrix: QuantizedMatrix, row: number): void {
     const codes = this.#codes;
     matrix.readCodes(row, codes);
-    for (let c = 0; c < codes.length; c++) this.values[c] = codes[c]! * matrix.scale(row, c);
+    matrix.readScales(row, this.#scales);
+    for (let c = 0; c < codes.length; c++) this.values[c] = codes[c]! * this.#scales[blockOf(c)]!;
   }
 }
 
