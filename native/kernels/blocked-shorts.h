@@ -14,15 +14,15 @@ namespace {
 /** Where the shorts of a part of x and their scales lie. */
 struct ShortPart {
   int64_t steps;
-  int16_t* x;     // [panels, steps, blockedX, shortLanes]
-  float* scales;  // [panels, blockedX]
+  int16_t* x;     // [panels, steps, rows of a tile, shortLanes]
+  float* scales;  // [panels, rows of a tile]
 
   ShortPart(const BlockedJob& job, int64_t k, int64_t depth)
       : steps((depth + shortLanes - 1) / shortLanes),
-        x((int16_t*)(job.packed + k * paddedRows(job))),
-        scales(job.packed + k * paddedRows(job) + steps * lanes * paddedRows(job)) {}
+        x((int16_t*)(job.packed + k * ManyProduct::paddedRows(job))),
+        scales(job.packed + k * ManyProduct::paddedRows(job) + steps * lanes * ManyProduct::paddedRows(job)) {}
 
-  int16_t* panel(int64_t p) const { return x + p * steps * blockedX * shortLanes; }
+  int16_t* panel(int64_t p) const { return x + p * steps * ManyProduct::x * shortLanes; }
 };
 
 inline void packShortRows(const void* data, int64_t chunk, float*) {
@@ -30,61 +30,63 @@ inline void packShortRows(const void* data, int64_t chunk, float*) {
   for (int64_t k = 0; k < job.depth; k += productDepth) {
     int64_t depth = smaller(productDepth, job.depth - k);
     ShortPart part(job, k, depth);
-    for (int64_t r = 0; r < blockedX; r++) {
-      int64_t row = chunk * blockedX + r;
+    for (int64_t r = 0; r < ManyProduct::x; r++) {
+      int64_t row = chunk * ManyProduct::x + r;
       int16_t* out = part.panel(chunk) + r * shortLanes;
       float inverse = 0, *scale = part.scales + row;
       *scale = row < job.rows ? scaleOf(job.x + row * job.xColumns + k, depth, mostX, inverse) : 0;
-      if (inverse != 0) roundToShorts(out, blockedX, job.x + row * job.xColumns + k, depth, inverse);
+      if (inverse != 0) roundToShorts(out, ManyProduct::x, job.x + row * job.xColumns + k, depth, inverse);
       else
-        for (int64_t s = 0; s < part.steps; s++) V::storeShorts(out + s * blockedX * shortLanes, V::none());
+        for (int64_t s = 0; s < part.steps; s++) V::storeShorts(out + s * ManyProduct::x * shortLanes, V::none());
     }
   }
 }
 
-inline __attribute__((always_inline)) void multiplyShortTile(F (&sums)[blockedW * blockedX], const int16_t* w,
+inline __attribute__((always_inline)) void multiplyShortTile(F (&sums)[ManyProduct::w * ManyProduct::x], const int16_t* w,
                                                              const float* wScale, const int16_t* x, const float* xScale,
                                                              int64_t steps, Soon& soon) {
-  I acc[blockedW * blockedX];
-  UNROLL for (int i = 0; i < blockedW * blockedX; i++) acc[i] = V::none();
-  for (int64_t s = 0; s < steps; s++, w += blockedW * shortLanes, x += blockedX * shortLanes) {
+  constexpr int W = ManyProduct::w, X = ManyProduct::x;
+  I acc[W * X];
+  UNROLL for (int i = 0; i < W * X; i++) acc[i] = V::none();
+  for (int64_t s = 0; s < steps; s++, w += W * shortLanes, x += X * shortLanes) {
     if (s % 4 == 3) soon.step(s);
-    I b[blockedX];
-    UNROLL for (int c = 0; c < blockedX; c++) b[c] = V::bytes(x + c * shortLanes);
-    UNROLL for (int r = 0; r < blockedW; r++) {
+    I b[X];
+    UNROLL for (int c = 0; c < X; c++) b[c] = V::bytes(x + c * shortLanes);
+    UNROLL for (int r = 0; r < W; r++) {
       I a = V::bytes(w + r * shortLanes);
-      UNROLL for (int c = 0; c < blockedX; c++) acc[r * blockedX + c] = V::addPairs(acc[r * blockedX + c], a, b[c]);
+      UNROLL for (int c = 0; c < X; c++) acc[r * X + c] = V::addPairs(acc[r * X + c], a, b[c]);
     }
   }
-  UNROLL for (int r = 0; r < blockedW; r++)
-    UNROLL for (int c = 0; c < blockedX; c++) {
-      F& sum = sums[r * blockedX + c];
-      sum = V::fma(V::floats(acc[r * blockedX + c]), V::broadcast(wScale[r] * xScale[c]), sum);
+  UNROLL for (int r = 0; r < W; r++)
+    UNROLL for (int c = 0; c < X; c++) {
+      F& sum = sums[r * X + c];
+      sum = V::fma(V::floats(acc[r * X + c]), V::broadcast(wScale[r] * xScale[c]), sum);
     }
 }
 
 template <class T>
 void multiplyShorts(const void* data, int64_t chunk, float* scratch) {
   const BlockedJob& job = *(const BlockedJob*)data;
-  ProductPart part(job, chunk);
+  using Tile = ManyProduct;
+  ProductPart<Tile> part(job, chunk);
   int16_t* weights = (int16_t*)scratch;
-  float* sums = scratch + productDepth * blockedW;
+  float* sums = scratch + productDepth * Tile::w;
   for (int64_t k = 0; k < job.depth; k += productDepth) {
     part.enter(job, k);
     ShortPart x(job, k, part.depth);
-    for (int64_t o = 0; o < part.width; o += blockedW) {
-      float scale[blockedW];
-      for (int64_t r = 0; r < blockedW; r++) {  // where a group lacks rows, its last one stands in for them
+    for (int64_t o = 0; o < part.width; o += Tile::w) {
+      float scale[Tile::w];
+      for (int64_t r = 0; r < Tile::w; r++) {  // where a group lacks rows, its last one stands in for them
         const int64_t index[1] = {weightRow(job, part.first + smaller(o + r, part.width - 1))};
         scale[r] = Shorts<T>::scaleOfPart(job.weight, index[0], k, part.depth);
         Shorts<T>::load(job.weight, index, scale + r, k, part.depth, [&](int64_t c, const I* shorts) {
-          V::storeShorts(weights + (c / shortLanes * blockedW + r) * shortLanes, *shorts);
+          V::storeShorts(weights + (c / shortLanes * Tile::w + r) * shortLanes, *shorts);
         });
       }
       Soon soon = part.after<T>(job, o, x.steps);
       for (int64_t p = 0; p < part.panels; p++)
-        part.multiply<T, blockedX>(job, sums, o, p, [&](F (&acc)[blockedW * blockedX]) __attribute__((always_inline)) {
-          multiplyShortTile(acc, weights, scale, x.panel(p), x.scales + p * blockedX, x.steps, soon);
+        part.multiply<T, Tile::x>(job, sums, o, p, [&](F (&acc)[Tile::w * Tile::x]) __attribute__((always_inline)) {
+          multiplyShortTile(acc, weights, scale, x.panel(p), x.scales + p * Tile::x, x.steps, soon);
         });
     }
   }

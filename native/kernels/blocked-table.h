@@ -9,13 +9,14 @@ namespace {
 #define PACKED(kernel, ...) {kernel, kernel, kernel, __VA_ARGS__}
 
 constexpr Blocked blocked = {
-    {blockedX, 128, 0, 12 * blockedW, blockedW, productDepth* blockedW, 0, lanes,
+    {ManyProduct::x, 128, 0, 12 * ManyProduct::w, ManyProduct::w, productDepth* ManyProduct::w, 0, lanes,
      PACKED(packProductRows, packShortRows, packShortRows),
      FLOATS(multiplyProduct, multiplyShorts<int8_t>, multiplyShorts<Codes4>)},
     {ManyTile::x, 128, 0, 128, lineColumns4, 0, ManyTile::depth, 2,
      PACKED(packFactors<ManyTile>, packShortFactors<int8_t>, packShortFactors<Codes4>),
      FLOATS(multiplyAccumulate, accumulateShorts<int8_t>, accumulateShorts<Codes4>)},
-    {blockedX, fewRows, 0, 64 * blockedW, blockedW, productDepth*(fewRows + blockedX), 0, lanes, {}, FLOATS(multiplyFew, nullptr, nullptr)},
+    {FewProduct::x, fewRows, 0, 48 * FewProduct::w, FewProduct::w, productDepth*(fewRows + FewProduct::x), 0, lanes, {},
+     FLOATS(multiplyFew, nullptr, nullptr)},
     {FewTile::x, fewRows, 4 * FewTile::columns, 24 * FewTile::columns, FewTile::columns,
      FewTile::depth* FewTile::columns, 0, 2, {}, FLOATS(multiplyFewAccumulate, nullptr, nullptr)},
 };

@@ -7,7 +7,18 @@ namespace dejavu::DEJAVU_ISA {
 namespace {
 
 /** Tile of the product: weight rows by rows of x. All of its chains, a vector each, stay in registers. */
-constexpr int blockedW = lanes == 16 ? 4 : 3, blockedX = lanes == 16 ? 6 : 4;
+template <int weights, int rows>
+struct ProductTile {
+  static constexpr int w = weights, x = rows;
+  /** Floats of a step of a packed panel of x and of a group of weight rows, and of the chains. */
+  static constexpr int64_t stepX = x * lanes, stepW = w * lanes, sums = w * x * lanes;
+
+  static int64_t paddedRows(const BlockedJob& job) { return (job.rows + x - 1) / x * x; }
+  static int64_t panels(const BlockedJob& job) { return (job.rows + x - 1) / x; }
+};
+using ManyProduct = ProductTile<lanes == 16 ? 4 : 3, lanes == 16 ? 6 : 4>;
+/** Where sums are short their end counts: a group of four rows writes outputs in fours. */
+using FewProduct = ProductTile<4, lanes == 16 ? 6 : 3>;
 /** Part of the sums that a block of weights holds. */
 constexpr int64_t productDepth = 512;
 

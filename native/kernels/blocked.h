@@ -9,16 +9,12 @@
 namespace dejavu::DEJAVU_ISA {
 namespace {
 
-/** Floats of a step of a packed panel of x and of a group of weight rows, and of the chains of a tile. */
-constexpr int64_t stepX = blockedX * lanes, stepW = blockedW * lanes, tileSums = blockedW * blockedX * lanes;
-
-/** Rows of x, those that fill the last panel included. */
-inline int64_t paddedRows(const BlockedJob& job) { return (job.rows + blockedX - 1) / blockedX * blockedX; }
-
 /** Columns of a panel of rows of x: step by step, a vector of each. */
+template <class Tile>
 inline void packPanel(const BlockedJob& job, int64_t panel, int64_t k, int64_t depth, float* out) {
-  for (int64_t r = 0; r < blockedX; r++) {
-    int64_t row = panel * blockedX + r, c = 0;
+  constexpr int64_t stepX = Tile::stepX;
+  for (int64_t r = 0; r < Tile::x; r++) {
+    int64_t row = panel * Tile::x + r, c = 0;
     const float* x = job.x + row * job.xColumns + k;
     float* to = out + r * lanes;
     if (row >= job.rows) {
@@ -34,7 +30,8 @@ void packProductRows(const void* data, int64_t chunk, float*) {
   const BlockedJob& job = *(const BlockedJob*)data;
   for (int64_t k = 0; k < job.depth; k += productDepth) {
     int64_t depth = smaller(productDepth, job.depth - k), steps = (depth + lanes - 1) / lanes;
-    packPanel(job, chunk, k, depth, job.packed + k * paddedRows(job) + chunk * steps * stepX);
+    packPanel<ManyProduct>(job, chunk, k, depth,
+                           job.packed + k * ManyProduct::paddedRows(job) + chunk * steps * ManyProduct::stepX);
   }
 }
 
@@ -42,13 +39,13 @@ void packProductRows(const void* data, int64_t chunk, float*) {
 struct WidenedRows {
   static constexpr int tail = 0;
   const float* at;
-  F load(int r, int64_t s) const { return V::load(at + (s * blockedW + r) * lanes); }
+  F load(int r, int64_t s) const { return V::load(at + s * ManyProduct::stepW + r * lanes); }
   F last(int r, int64_t s) const { return load(r, s); }
 };
 /** … or where they are, with `tail` columns at the last step unless it is whole. */
 template <class T>
 struct DirectRows {
-  const T* rows[blockedW];
+  const T* rows[FewProduct::w];
   int tail;
   F load(int r, int64_t s) const { return V::load(rows[r] + s * lanes); }
   F last(int r, int64_t s) const { return V::loadTail(rows[r] + s * lanes, tail); }
@@ -57,10 +54,10 @@ struct DirectRows {
 /** Fetches what the same steps of other weight rows read … */
 template <class T>
 struct RowsSoon {
-  const T* rows[blockedW];
+  const T* rows[FewProduct::w];
   FETCH void step(int64_t s) const {
     constexpr int64_t bytes = 4 * lanes * sizeof(T);
-    UNROLL for (int r = 0; r < blockedW; r++)
+    UNROLL for (int r = 0; r < FewProduct::w; r++)
       for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch((const uint8_t*)(rows[r] + s * lanes) + at, 0, 3);
   }
 };
@@ -69,16 +66,30 @@ struct NothingSoon {
   void step(int64_t) const {}
 };
 
-/** Continues the chains of a tile over `steps`; `soon.step(s)` is told of every fourth one. */
-template <int X, class Rows, class Fetch>
-inline __attribute__((always_inline)) void multiplyTile(F (&acc)[blockedW * X], const Rows& w, const float* x, int64_t steps,
+/** Continues the chains of X rows of a panel over `steps`; `soon.step(s)` is told of every fourth one. */
+template <class Tile, int X, class Rows, class Fetch>
+inline __attribute__((always_inline)) void multiplyTile(F (&acc)[Tile::w * X], const Rows& w, const float* x, int64_t steps,
                                                         Fetch& soon) {
+  constexpr int W = Tile::w;
   auto step = [&](int64_t s, auto isLast) __attribute__((always_inline)) {
-    F a[blockedW];  // with them and one vector of x, all registers are taken
-    UNROLL for (int r = 0; r < blockedW; r++) a[r] = decltype(isLast)::value ? w.last(r, s) : w.load(r, s);
-    UNROLL for (int c = 0; c < X; c++) {
-      F b = V::load(x + s * stepX + c * lanes);
-      UNROLL for (int r = 0; r < blockedW; r++) acc[r * X + c] = V::fma(a[r], b, acc[r * X + c]);
+    auto weight = [&](int r)
+        __attribute__((always_inline)) { return decltype(isLast)::value ? w.last(r, s) : w.load(r, s); };
+    auto input = [&](int c) __attribute__((always_inline)) { return V::load(x + s * Tile::stepX + c * lanes); };
+    // With the fewer of both, and one of the others at a time, all registers are taken.
+    if constexpr (X < W) {
+      F b[X];
+      UNROLL for (int c = 0; c < X; c++) b[c] = input(c);
+      UNROLL for (int r = 0; r < W; r++) {
+        F a = weight(r);
+        UNROLL for (int c = 0; c < X; c++) acc[r * X + c] = V::fma(a, b[c], acc[r * X + c]);
+      }
+    } else {
+      F a[W];
+      UNROLL for (int r = 0; r < W; r++) a[r] = weight(r);
+      UNROLL for (int c = 0; c < X; c++) {
+        F b = input(c);
+        UNROLL for (int r = 0; r < W; r++) acc[r * X + c] = V::fma(a[r], b, acc[r * X + c]);
+      }
     }
   };
   int64_t s = 0, whole = w.tail > 0 ? steps - 1 : steps;
@@ -99,28 +110,42 @@ inline float scaleOfRow<int8_t>(const Weights& weight, int64_t row) {
   return *(const float*)(weight.scales + row * weight.scaleStride);
 }
 
+/** Outputs of four weight rows, at any address. */
+typedef float Four __attribute__((vector_size(16), aligned(4)));
+
 /** What is left of a tile's chains at their end: of `rows` rows of x from r on, and `count` weight rows from a position on. */
-template <class T, int X>
-inline __attribute__((always_inline)) void finishTile(const BlockedJob& job, const F (&acc)[blockedW * X], int64_t r,
-                                                      int64_t rows, int64_t first, int64_t count) {
-  float total[blockedW * X];
-  sums(acc, total);
-  for (int64_t i = 0; i < count; i++) {
-    int64_t row = weightRow(job, first + i);
-    float scale = scaleOfRow<T>(job.weight, row);
-    float* out = job.out + r * job.outColumns + row;
-    auto write = [&](int64_t c) __attribute__((always_inline)) {
-      out[c * job.outColumns] = finish(job.bias, job.relu, total[i * X + c] * scale, row);
-    };
-    if (rows == X) {
-      UNROLL for (int c = 0; c < X; c++) write(c);
-    } else {
-      for (int64_t c = 0; c < rows; c++) write(c);
-    }
+template <class T, int W, int X>
+inline __attribute__((always_inline)) void finishTile(const BlockedJob& job, const F (&acc)[W * X], int64_t r, int64_t rows,
+                                                      int64_t first, int64_t count) {
+  static_assert(W <= 4, "a group's outputs fit a Four");
+  Four total[X], scale = {}, bias = {};
+  UNROLL for (int c = 0; c < X; c++) {
+    F chain[4];
+    UNROLL for (int i = 0; i < 4; i++) chain[i] = i < W ? acc[i * X + c] : V::zero();
+    V::sum4(chain, (float*)&total[c]);
+  }
+  int64_t row[W];
+  UNROLL for (int64_t i = 0; i < W; i++) {
+    row[i] = weightRow(job, first + smaller(i, count - 1));
+    scale[i] = scaleOfRow<T>(job.weight, row[i]);
+    if (job.bias) bias[i] = job.bias[row[i]];
+  }
+  float* out = job.out + r * job.outColumns;
+  bool isStretch = W == 4 && count == W && !job.index;
+  UNROLL for (int c = 0; c < X; c++) {
+    if (c == rows) return;
+    Four v = total[c] * scale;
+    if (job.bias) v += bias;
+    if (job.relu) v = v < 0 ? Four{} : v;
+    if (isStretch) *(Four*)(out + row[0]) = v;
+    else
+      for (int64_t i = 0; i < count; i++) out[row[i]] = v[i];
+    out += job.outColumns;
   }
 }
 
 /** A part of the sums, and the groups of a chunk. */
+template <class Tile>
 struct ProductPart {
   int64_t first, width, panels, k, depth, steps;
   const float* x;
@@ -128,50 +153,51 @@ struct ProductPart {
   ProductPart(const BlockedJob& job, int64_t chunk)
       : first(chunk * job.chunkWidth),
         width(smaller(job.chunkWidth, job.width - first)),
-        panels(paddedRows(job) / blockedX) {}
+        panels(Tile::panels(job)) {}
 
   void enter(const BlockedJob& job, int64_t from) {
     k = from;
     depth = smaller(productDepth, job.depth - k);
     steps = (depth + lanes - 1) / lanes;
-    x = job.packed + k * paddedRows(job);
+    x = job.packed + k * Tile::paddedRows(job);
   }
 
   /** What follows the group from o on, of so many steps: the next one, or the first of the next part. */
   template <class T>
   Soon after(const BlockedJob& job, int64_t o, int64_t steps) const {
-    bool isLast = o + blockedW >= width;
-    int64_t next = isLast ? 0 : o + blockedW, nextK = isLast ? k + productDepth : k, left = job.depth - nextK;
-    return Soon(job, first + next, left > 0 ? smaller(blockedW, width - next) : 0, bytesOf<T>(nextK),
+    bool isLast = o + Tile::w >= width;
+    int64_t next = isLast ? 0 : o + Tile::w, nextK = isLast ? k + productDepth : k, left = job.depth - nextK;
+    return Soon(job, first + next, left > 0 ? smaller(Tile::w, width - next) : 0, bytesOf<T>(nextK),
                 bytesOf<T>(smaller(productDepth, left)), panels * (steps / 4));
   }
 
-  /** The group from o on and the X rows of panel p, by `tile(acc)`. Chains that are not at their end wait in `sums`. */
-  template <class T, int X, class Tile>
+  /** The group from o on and the X rows of panel p, by `add(acc)`. Chains that are not at their end wait in `sums`. */
+  template <class T, int X, class Add>
   inline __attribute__((always_inline)) void multiply(const BlockedJob& job, float* sums, int64_t o, int64_t p,
-                                                      Tile tile) const {
-    float* mine = sums + (o / blockedW * panels + p) * tileSums;
-    F acc[blockedW * X];
-    UNROLL for (int i = 0; i < blockedW * X; i++) acc[i] = k == 0 ? V::zero() : V::load(mine + i * lanes);
-    tile(acc);
+                                                      Add add) const {
+    float* mine = sums + (o / Tile::w * panels + p) * Tile::sums;
+    F acc[Tile::w * X];
+    UNROLL for (int i = 0; i < Tile::w * X; i++) acc[i] = k == 0 ? V::zero() : V::load(mine + i * lanes);
+    add(acc);
     if (k + depth == job.depth) {
-      int64_t r = p * blockedX;
-      return finishTile<T, X>(job, acc, r, smaller(X, job.rows - r), first + o, smaller(blockedW, width - o));
+      int64_t r = p * Tile::x;
+      return finishTile<T, Tile::w, X>(job, acc, r, smaller(X, job.rows - r), first + o, smaller(Tile::w, width - o));
     }
-    UNROLL for (int i = 0; i < blockedW * X; i++) V::store(mine + i * lanes, acc[i]);
+    UNROLL for (int i = 0; i < Tile::w * X; i++) V::store(mine + i * lanes, acc[i]);
   }
 };
 
 template <class T>
 void multiplyProduct(const void* data, int64_t chunk, float* scratch) {
   const BlockedJob& job = *(const BlockedJob*)data;
-  ProductPart part(job, chunk);
-  float *weights = scratch, *sums = scratch + productDepth * blockedW;
+  using Tile = ManyProduct;
+  ProductPart<Tile> part(job, chunk);
+  float *weights = scratch, *sums = scratch + productDepth * Tile::w;
   for (int64_t k = 0; k < job.depth; k += productDepth) {
     part.enter(job, k);
-    for (int64_t o = 0; o < part.width; o += blockedW) {
-      for (int64_t r = 0; r < blockedW; r++) {
-        auto place = [&](int64_t v) { return weights + (v * blockedW + r) * lanes; };
+    for (int64_t o = 0; o < part.width; o += Tile::w) {
+      for (int64_t r = 0; r < Tile::w; r++) {
+        auto place = [&](int64_t v) { return weights + v * Tile::stepW + r * lanes; };
         if (o + r < part.width)
           widenRow<T>(job.weight, weightRow(job, part.first + o + r), k, part.depth, place);
         else
@@ -179,8 +205,8 @@ void multiplyProduct(const void* data, int64_t chunk, float* scratch) {
       }
       Soon soon = part.after<T>(job, o, part.steps);
       for (int64_t p = 0; p < part.panels; p++)
-        part.multiply<T, blockedX>(job, sums, o, p, [&](F (&acc)[blockedW * blockedX]) __attribute__((always_inline)) {
-          multiplyTile<blockedX>(acc, WidenedRows{weights}, part.x + p * part.steps * stepX, part.steps, soon);
+        part.multiply<T, Tile::x>(job, sums, o, p, [&](F (&acc)[Tile::w * Tile::x]) __attribute__((always_inline)) {
+          multiplyTile<Tile, Tile::x>(acc, WidenedRows{weights}, part.x + p * part.steps * Tile::stepX, part.steps, soon);
         });
     }
   }
@@ -205,26 +231,31 @@ inline __attribute__((always_inline)) void overPanels(int64_t rows, Each each) {
 template <class T>
 void multiplyFew(const void* data, int64_t chunk, float* scratch) {
   const BlockedJob& job = *(const BlockedJob*)data;
-  ProductPart part(job, chunk);
+  using Tile = FewProduct;
+  ProductPart<Tile> part(job, chunk);
   NothingSoon none;
-  float *x = scratch, *sums = scratch + productDepth * paddedRows(job);
+  float *x = scratch, *sums = scratch + productDepth * Tile::paddedRows(job);
   for (int64_t k = 0; k < job.depth; k += productDepth) {
     part.enter(job, k);
-    int64_t panelFloats = part.steps * stepX;
-    for (int64_t p = 0; p < part.panels; p++) packPanel(job, p, k, part.depth, x + p * panelFloats);
-    for (int64_t o = 0; o < part.width; o += blockedW) {
-      DirectRows<T> rows;
-      RowsSoon<T> later;
-      rows.tail = (int)(part.depth % lanes);
-      for (int64_t r = 0; r < blockedW; r++) {
-        rows.rows[r] = rowOf<T>(job.weight, weightRow(job, part.first + smaller(o + r, part.width - 1))) + k;
-        later.rows[r] = rowOf<T>(job.weight, weightRow(job, part.first + smaller(o + blockedW + r, part.width - 1))) + k;
+    int64_t panelFloats = part.steps * Tile::stepX;
+    for (int64_t p = 0; p < part.panels; p++) packPanel<Tile>(job, p, k, part.depth, x + p * panelFloats);
+    auto rowAt = [&](int64_t o) {
+      return rowOf<T>(job.weight, weightRow(job, part.first + smaller(o, part.width - 1))) + k;
+    };
+    DirectRows<T> rows;
+    RowsSoon<T> later;
+    rows.tail = (int)(part.depth % lanes);
+    for (int64_t r = 0; r < Tile::w; r++) later.rows[r] = rowAt(r);
+    for (int64_t o = 0; o < part.width; o += Tile::w) {
+      for (int64_t r = 0; r < Tile::w; r++) {
+        rows.rows[r] = later.rows[r];
+        later.rows[r] = rowAt(o + Tile::w + r);
       }
-      overPanels<blockedX>(job.rows, [&](int64_t p, auto count) __attribute__((always_inline)) {
+      overPanels<Tile::x>(job.rows, [&](int64_t p, auto count) __attribute__((always_inline)) {
         constexpr int X = decltype(count)::value;
-        part.multiply<T, X>(job, sums, o, p, [&](F (&acc)[blockedW * X]) __attribute__((always_inline)) {
-          if (p == 0) multiplyTile<X>(acc, rows, x + p * panelFloats, part.steps, later);
-          else multiplyTile<X>(acc, rows, x + p * panelFloats, part.steps, none);
+        part.multiply<T, X>(job, sums, o, p, [&](F (&acc)[Tile::w * X]) __attribute__((always_inline)) {
+          if (p == 0) multiplyTile<Tile, X>(acc, rows, x + p * panelFloats, part.steps, later);
+          else multiplyTile<Tile, X>(acc, rows, x + p * panelFloats, part.steps, none);
         });
       });
     }
