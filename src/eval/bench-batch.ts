@@ -35,34 +35,15 @@ export interface BatchBenchOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-interface Lap {
-  readonly tokensPerSecond: number;
-  readonly unionDensity: number;
-  readonly headDensity: number;
-}
-
-/** Decodes until all sequences have their tokens; prompts are not timed. */
-async function lap(
-  engine: Engine,
-  selector: Selector,
-  sequences: number,
-  options: BatchBenchOptions,
-): Promise<Lap> {
-  const { prompts, tokens, signal } = options;
-  const batch = new Batch(engine, { maxSequences: sequences, selector, signal });
-  try {
-    for (let s = 0; s < sequences; s++)
-      batch.add({ prompt: prompts[s % prompts.length]!, maxTokens: tokens, ignoreEos: true, temperature: 0 });
-    while (batch.pending > 0) await batch.step();
-    const { tally, decodeSeconds } = batch;
-    return {
-      tokensPerSecond: tally.rows / decodeSeconds,
-      unionDensity: tally.density("neurons"),
-      headDensity: tally.density("heads"),
-    };
-  } finally {
-    batch.dispose();
-  }
+/** Decodes until all sequences have their tokens; prompts are not timed. @returns tokens per second */
+async function lap(batch: Batch, sequences: number, options: BatchBenchOptions): Promise<number> {
+  const { prompts, tokens } = options;
+  const { decodeSeconds } = batch;
+  const { rows } = batch.tally;
+  for (let s = 0; s < sequences; s++)
+    batch.add({ prompt: prompts[s % prompts.length]!, maxTokens: tokens, ignoreEos: true, temperature: 0 });
+  while (batch.pending > 0) await batch.step();
+  return (batch.tally.rows - rows) / (batch.decodeSeconds - decodeSeconds);
 }
 
 /** One dense sequence, then all dense, then all under `selector`, in every round. */
@@ -71,29 +52,34 @@ export async function benchBatch(
   selector: Selector,
   options: BatchBenchOptions,
 ): Promise<BatchBench> {
-  const { sequences, rounds, onRound } = options;
-  const laps: [one: Lap[], dense: Lap[], sparse: Lap[]] = [[], [], []];
-  for (let round = 0; round <= rounds; round++) {
-    const results = [
-      await lap(engine, denseSelector, 1, options),
-      await lap(engine, denseSelector, sequences, options),
-      await lap(engine, selector, sequences, options),
-    ];
-    if (round > 0) for (const [i, result] of results.entries()) laps[i]!.push(result);
-    onRound?.(round, rounds);
+  const { sequences, rounds, onRound, signal } = options;
+  // Kept from round to round, as a server keeps its batch: new ones would bring page faults and garbage collection.
+  const open = (selected: Selector, maxSequences: number) =>
+    new Batch(engine, { maxSequences, selector: selected, signal });
+  const sides = [open(denseSelector, 1), open(denseSelector, sequences), open(selector, sequences)] as const;
+  const rates: [one: number[], dense: number[], sparse: number[]] = [[], [], []];
+  try {
+    for (let round = 0; round <= rounds; round++) {
+      for (const [i, batch] of sides.entries()) {
+        const rate = await lap(batch, i === 0 ? 1 : sequences, options);
+        if (round > 0) rates[i]!.push(rate);
+      }
+      onRound?.(round, rounds);
+    }
+    const [one, dense, sparse] = rates;
+    const side = (list: readonly number[], { tally }: Batch): BatchSide => ({
+      tokensPerSecond: spread(list),
+      overOne: pairedRatio(list, one),
+      unionDensity: tally.density("neurons"),
+      headDensity: tally.density("heads"),
+    });
+    return {
+      sequences,
+      one: { tokensPerSecond: spread(one) },
+      dense: side(dense, sides[1]),
+      sparse: side(sparse, sides[2]),
+    };
+  } finally {
+    for (const batch of sides) batch.dispose();
   }
-  const [one, dense, sparse] = laps;
-  const rates = (list: readonly Lap[]) => list.map(({ tokensPerSecond }) => tokensPerSecond);
-  const side = (list: readonly Lap[]): BatchSide => ({
-    tokensPerSecond: spread(rates(list)),
-    overOne: pairedRatio(rates(list), rates(one)),
-    unionDensity: list[0]!.unionDensity,
-    headDensity: list[0]!.headDensity,
-  });
-  return {
-    sequences,
-    one: { tokensPerSecond: spread(rates(one)) },
-    dense: side(dense),
-    sparse: side(sparse),
-  };
 }
