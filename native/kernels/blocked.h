@@ -111,7 +111,7 @@ inline float scaleOfRow<int8_t>(const Weights& weight, int64_t row) {
 }
 
 /** Outputs of four weight rows, at any address. */
-typedef float Four __attribute__((vector_size(16), aligned(4)));
+typedef float Four __attribute__((vector_size(16), aligned(4), may_alias));
 
 /** What is left of a tile's chains at their end: of `rows` rows of x from r on, and `count` weight rows from a position on. */
 template <class T, int W, int X>
