@@ -11,11 +11,9 @@ namespace {
 
 /** Rows of x by vectors of columns, all of whose chains stay in registers, and the weight rows of a block. */
 template <int rows, int vectors, int64_t weightRows>
-struct AddedTile {
-  static constexpr int x = rows, c = vectors;
+struct AddedTile : Panels<rows> {
+  static constexpr int c = vectors;
   static constexpr int64_t depth = weightRows, columns = vectors * lanes, sums = rows * columns;
-
-  static int64_t paddedRows(const BlockedJob& job) { return (job.rows + x - 1) / x * x; }
 };
 using ManyTile = AddedTile<6, lanes == 16 ? 4 : 2, 256>;
 using FewTile = AddedTile<4, lanes == 16 ? 6 : 3, 64>;
@@ -130,7 +128,7 @@ struct AddedChunk {
         first(chunk * job.chunkWidth),
         width(smaller(job.chunkWidth, job.width - first)),
         columns((width + Tile::columns - 1) / Tile::columns),
-        panels(Tile::paddedRows(job) / Tile::x),
+        panels(Tile::panels(job)),
         weights(scratch),
         total(scratch + (blocks ? blocks : columns) * Tile::depth * Tile::columns),
         chain(total + sums()) {}

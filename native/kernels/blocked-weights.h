@@ -6,15 +6,20 @@
 namespace dejavu::DEJAVU_ISA {
 namespace {
 
+/** Of a tile with so many rows of x: a panel is those that it multiplies at once, the last one filled up. */
+template <int rows>
+struct Panels {
+  static constexpr int x = rows;
+  static int64_t panels(const BlockedJob& job) { return (job.rows + x - 1) / x; }
+  static int64_t paddedRows(const BlockedJob& job) { return panels(job) * x; }
+};
+
 /** Tile of the product: weight rows by rows of x. All of its chains, a vector each, stay in registers. */
 template <int weights, int rows>
-struct ProductTile {
-  static constexpr int w = weights, x = rows;
+struct ProductTile : Panels<rows> {
+  static constexpr int w = weights;
   /** Floats of a step of a packed panel of x and of a group of weight rows, and of the chains. */
-  static constexpr int64_t stepX = x * lanes, stepW = w * lanes, sums = w * x * lanes;
-
-  static int64_t paddedRows(const BlockedJob& job) { return (job.rows + x - 1) / x * x; }
-  static int64_t panels(const BlockedJob& job) { return (job.rows + x - 1) / x; }
+  static constexpr int64_t stepX = rows * lanes, stepW = w * lanes, sums = w * rows * lanes;
 };
 using ManyProduct = ProductTile<lanes == 16 ? 4 : 3, lanes == 16 ? 6 : 4>;
 /** Where sums are short their end counts: a group of four rows writes outputs in fours. */

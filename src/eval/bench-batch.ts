@@ -35,8 +35,15 @@ export interface BatchBenchOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** A batch that is kept from round to round, as a server keeps its own: a new one brings page faults and garbage collection. */
+interface Side {
+  readonly batch: Batch;
+  readonly sequences: number;
+  readonly rates: number[];
+}
+
 /** Decodes until all sequences have their tokens; prompts are not timed. @returns tokens per second */
-async function lap(batch: Batch, sequences: number, options: BatchBenchOptions): Promise<number> {
+async function lap({ batch, sequences }: Side, options: BatchBenchOptions): Promise<number> {
   const { prompts, tokens } = options;
   const { decodeSeconds } = batch;
   const { rows } = batch.tally;
@@ -46,6 +53,15 @@ async function lap(batch: Batch, sequences: number, options: BatchBenchOptions):
   return (batch.tally.rows - rows) / (batch.decodeSeconds - decodeSeconds);
 }
 
+function report({ batch: { tally }, rates }: Side, one: Side): BatchSide {
+  return {
+    tokensPerSecond: spread(rates),
+    overOne: pairedRatio(rates, one.rates),
+    unionDensity: tally.density("neurons"),
+    headDensity: tally.density("heads"),
+  };
+}
+
 /** One dense sequence, then all dense, then all under `selector`, in every round. */
 export async function benchBatch(
   engine: Engine,
@@ -53,33 +69,31 @@ export async function benchBatch(
   options: BatchBenchOptions,
 ): Promise<BatchBench> {
   const { sequences, rounds, onRound, signal } = options;
-  // Kept from round to round, as a server keeps its batch: new ones would bring page faults and garbage collection.
-  const open = (selected: Selector, maxSequences: number) =>
-    new Batch(engine, { maxSequences, selector: selected, signal });
-  const sides = [open(denseSelector, 1), open(denseSelector, sequences), open(selector, sequences)] as const;
-  const rates: [one: number[], dense: number[], sparse: number[]] = [[], [], []];
+  const sides: Side[] = [];
+  const open = (selected: Selector, maxSequences: number): Side => {
+    const batch = new Batch(engine, { maxSequences, selector: selected, signal });
+    const side = { batch, sequences: maxSequences, rates: [] };
+    sides.push(side);
+    return side;
+  };
   try {
+    const one = open(denseSelector, 1);
+    const dense = open(denseSelector, sequences);
+    const sparse = open(selector, sequences);
     for (let round = 0; round <= rounds; round++) {
-      for (const [i, batch] of sides.entries()) {
-        const rate = await lap(batch, i === 0 ? 1 : sequences, options);
-        if (round > 0) rates[i]!.push(rate);
+      for (const side of sides) {
+        const rate = await lap(side, options);
+        if (round > 0) side.rates.push(rate);
       }
       onRound?.(round, rounds);
     }
-    const [one, dense, sparse] = rates;
-    const side = (list: readonly number[], { tally }: Batch): BatchSide => ({
-      tokensPerSecond: spread(list),
-      overOne: pairedRatio(list, one),
-      unionDensity: tally.density("neurons"),
-      headDensity: tally.density("heads"),
-    });
     return {
       sequences,
-      one: { tokensPerSecond: spread(one) },
-      dense: side(dense, sides[1]),
-      sparse: side(sparse, sides[2]),
+      one: { tokensPerSecond: spread(one.rates) },
+      dense: report(dense, one),
+      sparse: report(sparse, one),
     };
   } finally {
-    for (const batch of sides) batch.dispose();
+    for (const { batch } of sides) batch.dispose();
   }
 }
