@@ -145,11 +145,12 @@ void Queue::recover(Words& words) {
                  headDim,
                  d,
                  window,
+                 0,
                  2};
   int64_t bytes = headDim * keyWeight.rowBytes();
   if (bytes < pieceBytes) job.parts = 1;
-  size_t work = isQuantized(keyWeight.dtype) ? preparedScratch(d) : panelScratch;
-  pool_.reserve(static_cast<size_t>(recoverOutputs(headDim)) + work);
+  pool_.reserve(static_cast<size_t>(recoverOutputs(headDim)) + panelScratch);
+  if (isQuantized(keyWeight.dtype)) prepare(job, keyWeight.dtype);
   Kernel kernel = table_.recover[keys.dtype == Dtype::f16][weightIndex(keyWeight.dtype)];
   int64_t chunks = quotient(most, blockRows) * heads * job.parts;
   if (bytes * heads * most * 2 >= inlineBytes) pool_.run(kernel, &job, chunks);
@@ -166,6 +167,26 @@ void Queue::recover(Words& words) {
                   x.floats() + (stretch.row + i) * d, static_cast<size_t>(d) * sizeof(float));
     for (int64_t r = stretch.row; r < stretch.row + stretch.rows; r++) caughtUp[r] = caught_[static_cast<size_t>(r)];
   }
+}
+
+/** Rounds the inputs of all positions that any head computes, once for all heads, keys and values. */
+void Queue::prepare(RecoverJob& job, Dtype weight) {
+  if (!group_.isOpen()) forget();
+  job.preparedStride = preparedBytes(job.d);
+  int64_t rows = 0;
+  for (const Stretch& stretch : stretches_) rows += stretch.position + stretch.rows - stretch.lowest;
+  uint8_t* out = arena_.take(static_cast<size_t>(rows * job.preparedStride));
+  auto from = reinterpret_cast<const float**>(arena_.take(static_cast<size_t>(rows) * sizeof(float*)));
+  int64_t row = 0;
+  for (Stretch& stretch : stretches_) {
+    stretch.prepared = out + row * job.preparedStride;
+    for (int64_t p = stretch.lowest; p < stretch.position + stretch.rows; p++)
+      from[row++] = recoverInput(job.x, job.inputs, stretch, p, job.window, job.d);
+  }
+  PrepareJob preparation{nullptr, from, out, job.preparedStride, job.d};
+  Kernel kernel = table_.prepare[weightIndex(weight)];
+  if (rows * job.d * static_cast<int64_t>(sizeof(float)) >= inlineBytes) return pool_.run(kernel, &preparation, rows);
+  for (int64_t r = 0; r < rows; r++) pool_.runHere(kernel, &preparation, r);
 }
 
 /**
@@ -185,7 +206,7 @@ int64_t Queue::planRecovery(const Units& units, const Places& places, const int3
     if (!follows(places, r)) {
       for (const Stretch& other : stretches_)
         need(other.sequence != sequence, "recover: a sequence's rows do not follow each other");
-      stretches_.push_back({sequence, r, position, 0});
+      stretches_.push_back({sequence, r, position, 0, position, nullptr});
       for (int64_t h = 0; h < heads; h++)
         spans_.push_back({filled[sequence * heads + h], filled[sequence * heads + h]});
     }
@@ -206,6 +227,7 @@ int64_t Queue::planRecovery(const Units& units, const Places& places, const int3
       spans[h].to = position + 1;
     }
     checkPages(places, sequence, lowest, position, cacheRows);
+    if (lowest < stretches_.back().lowest) stretches_.back().lowest = lowest;
   }
   int64_t most = 0;
   for (int64_t total : total_) most = total > most ? total : most;

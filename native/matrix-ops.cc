@@ -20,7 +20,7 @@ int64_t pieceLength(int64_t total, int64_t bytesEach, int64_t step, int threads,
 
 /** Rounds rows of x for a product with quantized weights, once for all weight rows and for all ops of a fork. */
 void Queue::prepare(const Matrix& weight, const Matrix& x, int64_t rows, ProductJob& job) {
-  job.preparedStride = quotient(x.columns, partColumns) * static_cast<int64_t>(sizeof(PreparedPart));
+  job.preparedStride = preparedBytes(x.columns);
   for (const Prepared& made : prepared_)
     if (made.x == x.data && made.weight == weight.dtype && made.rows >= rows) {
       job.prepared = made.start;
@@ -29,7 +29,7 @@ void Queue::prepare(const Matrix& weight, const Matrix& x, int64_t rows, Product
   uint8_t* rowsOfX = arena_.take(static_cast<size_t>(rows * job.preparedStride));
   prepared_.push_back({x.data, weight.dtype, rows, rowsOfX});
   job.prepared = rowsOfX;
-  PrepareJob preparation{x.floats(), rowsOfX, job.preparedStride, x.columns};
+  PrepareJob preparation{x.floats(), nullptr, rowsOfX, job.preparedStride, x.columns};
   pool_.run(table_.prepare[weightIndex(weight.dtype)], &preparation, rows);
 }
 

@@ -112,8 +112,9 @@ class Queue {
     arena_.clear();
     prepared_.clear();
   }
-  /** Gives the job what a product with quantized weights needs of x. */
+  /** Gives the job what products with quantized weights need of x. */
   void prepare(const Matrix& weight, const Matrix& x, int64_t rows, ProductJob& job);
+  void prepare(RecoverJob& job, Dtype weight);
   void cutIntoStrands(AccumulateJob& job, int64_t step);
 
   void embedding(Words& words);

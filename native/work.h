@@ -14,9 +14,9 @@ constexpr size_t panelScratch = blockWeights * blockDepth + blockRows * blockWei
 inline int64_t multiple(int64_t a, int64_t b) { return (a + b - 1) / b * b; }
 inline int64_t quotient(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-/** Floats for the rows of a panel, made ready for products with quantized weights. */
-inline size_t preparedScratch(int64_t columns) {
-  return static_cast<size_t>(blockRows * quotient(columns, partColumns)) * sizeof(PreparedPart) / sizeof(float);
+/** Bytes of a row of x that was made ready for products with quantized weights. */
+inline int64_t preparedBytes(int64_t columns) {
+  return quotient(columns, partColumns) * static_cast<int64_t>(sizeof(PreparedPart));
 }
 
 inline Weights rowsFrom(const Matrix& matrix, int64_t row) {

@@ -41,22 +41,21 @@ constexpr int64_t rowsAhead = 4;
 
 /** Rows of x, prepared, against one weight row; the one so many rows behind it is fetched. */
 template <class Q>
-inline void quantizedPanel(const Weights& weight, int64_t index, int64_t ahead, const uint8_t* prepared, int64_t stride,
-                           int64_t count, float* const* out, const float* bias, bool relu) {
-  constexpr int X = 4;
+inline void quantizedPanel(const Weights& weight, int64_t index, int64_t ahead, const PreparedPart* const* x, int64_t count,
+                           float* const* out, const float* bias, bool relu) {
   QuantizedRow row = quantizedRow(weight, index);
   auto some = [&](auto number, int64_t c) __attribute__((always_inline)) {
     constexpr int n = decltype(number)::value;
-    const PreparedPart* x[n];
     float total[n];
-    for (int i = 0; i < n; i++) x[i] = (const PreparedPart*)(prepared + (c + i) * stride);
     RowsBehind<uint8_t> next{&row.codes, ahead * weight.stride};
-    quantizedDots<1, n, Q>(total, &row, x, weight.stride, next);
+    quantizedDots<1, n, Q>(total, &row, x + c, weight.stride, next);
     for (int i = 0; i < n; i++) out[c + i][index] = finish(bias, relu, total[i], index);
   };
   int64_t c = 0;
-  for (; c + X <= count; c += X) some(Number<X>{}, c);
-  for (; c < count; c++) some(Number<1>{}, c);
+  for (; c + 4 <= count; c += 4) some(Number<4>{}, c);
+  if (count - c == 3) some(Number<3>{}, c);
+  if (count - c == 2) some(Number<2>{}, c);
+  if (count - c == 1) some(Number<1>{}, c);
 }
 
 template <class Q>
@@ -65,11 +64,14 @@ void productTilesQuantized(const void* data, int64_t chunk, float*) {
   int64_t firstX = chunk / job.chunks * blockRows, count = smaller(blockRows, job.rows - firstX);
   int64_t first = chunk % job.chunks * job.chunkRows, last = smaller(first + job.chunkRows, selectedRows(job.set, 0));
   float* out[blockRows];
-  for (int64_t c = 0; c < count; c++) out[c] = job.out + (firstX + c) * job.n;
-  const uint8_t* prepared = job.prepared + firstX * job.preparedStride;
+  const PreparedPart* x[blockRows];
+  for (int64_t c = 0; c < count; c++) {
+    out[c] = job.out + (firstX + c) * job.n;
+    x[c] = (const PreparedPart*)(job.prepared + (firstX + c) * job.preparedStride);
+  }
   Cursor at(job.set, 0, first);
   for (int64_t i = first; i < last; i++)
-    quantizedPanel<Q>(job.weight, at.next(), job.set.indices ? 0 : rowsAhead, prepared, job.preparedStride, count, out, job.bias, job.relu);
+    quantizedPanel<Q>(job.weight, at.next(), job.set.indices ? 0 : rowsAhead, x, count, out, job.bias, job.relu);
 }
 
 }  // namespace

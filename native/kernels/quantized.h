@@ -97,7 +97,8 @@ inline void prepareRow(PreparedPart* parts, const float* x, int64_t k) {
 template <class Q>
 void prepare(const void* data, int64_t row, float*) {
   const PrepareJob& job = *(const PrepareJob*)data;
-  prepareRow<Q>((PreparedPart*)(job.out + row * job.stride), job.x + row * job.k, job.k);
+  const float* x = job.from ? job.from[row] : job.x + row * job.k;
+  prepareRow<Q>((PreparedPart*)(job.out + row * job.stride), x, job.k);
 }
 
 struct QuantizedRow {

@@ -6,40 +6,35 @@
 namespace dejavu::DEJAVU_ISA {
 namespace {
 
-/** A head's columns in the cache rows of a panel, and where products may write them: there itself, or in scratch. */
+/** A head's columns in some rows of the cache, and where products may write them: there itself, or in scratch. */
 template <class C>
 struct HeadRows {
   C* cache[blockRows];
-  int64_t headDim;
+  float* out[blockRows];
+  int64_t count = 0, headDim;
 
-  void store(const float* const* out, int64_t count) const {
+  void store() const {
     if constexpr (sizeof(C) == 2)
       for (int64_t c = 0; c < count; c++) narrowElements((Half*)cache[c], out[c], headDim);
   }
 };
 
-/**
- * Points the panel at up to blockRows of the head's missing positions, after the first `skipped` of them; its outputs are
- * the head's columns alone.
- */
-template <class C, class T>
-inline HeadRows<C> gather(Panel<T>& panel, const RecoverJob& job, void* cache, int64_t head, int64_t skipped, float* scratch) {
+/** Up to blockRows of the head's missing positions, after the first `skipped` of them: `each(row, stretch, position)`. */
+template <class C, class Each>
+inline HeadRows<C> gather(const RecoverJob& job, void* cache, int64_t head, int64_t skipped, float* scratch, Each each) {
   HeadRows<C> rows;
   rows.headDim = job.headDim;
-  panel.count = 0;
-  for (int64_t s = 0; s < job.stretchCount && panel.count < blockRows; s++) {
+  for (int64_t s = 0; s < job.stretchCount && rows.count < blockRows; s++) {
     const Stretch& stretch = job.stretches[s];
     Span span = job.spans[s * job.heads + head];
     int64_t left = smaller(skipped, span.to - span.from);
     skipped -= left;
-    for (int64_t p = span.from + left; p < span.to && panel.count < blockRows; p++, panel.count++) {
-      panel.x[panel.count] = p >= stretch.position
-                                 ? job.x + (stretch.row + p - stretch.position) * job.d
-                                 : job.inputs + (stretch.sequence * job.window + p % job.window) * job.d;
+    for (int64_t p = span.from + left; p < span.to && rows.count < blockRows; p++, rows.count++) {
       C* row = (C*)cache + cachePart(job.places, job.heads, stretch.sequence, p, head) * job.headDim;
-      rows.cache[panel.count] = row;
-      if constexpr (sizeof(C) == 2) panel.out[panel.count] = scratch + panel.count * job.headDim;
-      else panel.out[panel.count] = row;
+      rows.cache[rows.count] = row;
+      if constexpr (sizeof(C) == 2) rows.out[rows.count] = scratch + rows.count * job.headDim;
+      else rows.out[rows.count] = row;
+      each(rows.count, stretch, p);
     }
   }
   return rows;
@@ -56,24 +51,21 @@ inline const float* headBias(const RecoverJob& job, int64_t which, int64_t head)
   return job.bias[which] ? job.bias[which] + head * job.headDim : nullptr;
 }
 
-/** With quantized weights: the inputs are made ready in scratch, behind the outputs. */
 template <class C, class Q>
 void recoverQuantized(const void* data, int64_t chunk, float* scratch) {
   const RecoverJob& job = *(const RecoverJob*)data;
   int64_t part = chunk % job.parts, head = chunk / job.parts % job.heads;
   int64_t skipped = chunk / job.parts / job.heads * blockRows;
-  int64_t stride = (job.d + partColumns - 1) / partColumns * (int64_t)sizeof(PreparedPart);
-  uint8_t* prepared = (uint8_t*)(scratch + recoverOutputs(job.headDim));
   for (int64_t which = part; which < 2; which += job.parts) {
-    Panel<float> panel;  // only its rows of x and out
-    HeadRows<C> rows = gather<C>(panel, job, job.cache[which], head, skipped, scratch);
-    if (panel.count == 0) return;
-    for (int64_t c = 0; c < panel.count; c++)
-      prepareRow<Q>((PreparedPart*)(prepared + c * stride), panel.x[c], job.d);
+    const PreparedPart* x[blockRows];
+    HeadRows<C> rows = gather<C>(job, job.cache[which], head, skipped, scratch, [&](int64_t c, const Stretch& stretch, int64_t p) {
+      x[c] = (const PreparedPart*)(stretch.prepared + (p - stretch.lowest) * job.preparedStride);
+    });
+    if (rows.count == 0) return;
     Weights weight = headWeights(job, which, head);
     for (int64_t row = 0; row < job.headDim; row++)
-      quantizedPanel<Q>(weight, row, rowsAhead, prepared, stride, panel.count, panel.out, headBias(job, which, head), false);
-    rows.store(panel.out, panel.count);
+      quantizedPanel<Q>(weight, row, rowsAhead, x, rows.count, rows.out, headBias(job, which, head), false);
+    rows.store();
   }
 }
 
@@ -88,14 +80,18 @@ void recover(const void* data, int64_t chunk, float* scratch) {
     panel.bias = headBias(job, which, head);
     panel.k = job.d;
     panel.relu = false;
-    HeadRows<C> rows = gather<C>(panel, job, job.cache[which], head, skipped, scratch);
-    if (panel.count == 0) return;
+    HeadRows<C> rows = gather<C>(job, job.cache[which], head, skipped, scratch, [&](int64_t c, const Stretch& stretch, int64_t p) {
+      panel.x[c] = recoverInput(job.x, job.inputs, stretch, p, job.window, job.d);
+    });
+    if (rows.count == 0) return;
+    panel.count = rows.count;
+    for (int64_t c = 0; c < rows.count; c++) panel.out[c] = rows.out[c];
     for (int64_t first = 0; first < job.headDim; first += blockWeights) {
       int64_t index[blockWeights], count = smaller(blockWeights, job.headDim - first);
       for (int64_t i = 0; i < count; i++) index[i] = first + i;
       productPanel(panel, index, count, scratch + recoverOutputs(job.headDim));
     }
-    rows.store(panel.out, panel.count);
+    rows.store();
   }
 }
 

@@ -83,7 +83,8 @@ struct Weights {
 
 /** Rows of x made ready for products with quantized weights; quantized.h says what they hold. */
 struct PrepareJob {
-  const float* x;  // [rows, k]
+  const float* x;            // [rows, k]
+  const float* const* from;  // or, if not null, where each row is
   uint8_t* out;
   int64_t stride;  // bytes of a row of out
   int64_t k;
@@ -129,11 +130,20 @@ struct AttentionJob {
 /** Rows of one sequence with ascending positions, as they follow each other in x. */
 struct Stretch {
   int64_t sequence, row, position, rows;
+  int64_t lowest;           // the first position that any head computes
+  const uint8_t* prepared;  // the inputs from there on, if the weights are quantized
 };
 /** The positions whose keys and values one head computes. */
 struct Span {
   int64_t from, to;
 };
+
+/** The input of a position: a row of x [rows, d], or, before the stretch, a kept one of [sequences * window, d]. */
+static inline const float* recoverInput(const float* x, const float* inputs, const Stretch& stretch, int64_t position, int64_t window,
+                                 int64_t d) {
+  if (position >= stretch.position) return x + (stretch.row + position - stretch.position) * d;
+  return inputs + (stretch.sequence * window + position % window) * d;
+}
 
 /** Types of the cache: float and Half. */
 constexpr int cacheTypes = 2;
@@ -152,6 +162,7 @@ struct RecoverJob {
   int64_t stretchCount;
   Places places;
   int64_t heads, headDim, d, window;
+  int64_t preparedStride;  // bytes
   int64_t parts;  // 2: keys and values are different chunks, 1: they are not
 };
 
