@@ -1,4 +1,6 @@
 /** The commands on the key/value cache. All places that they touch are checked before any work. */
+#include <algorithm>
+
 #include "work.h"
 
 namespace dejavu {
@@ -137,8 +139,8 @@ void Queue::recover(Words& words) {
                  {keyBias, valueBias},
                  x.floats(),
                  inputs.floats(),
-                 stretches_.data(),
-                 spans_.data(),
+                 nullptr,
+                 nullptr,
                  static_cast<int64_t>(stretches_.size()),
                  places,
                  heads,
@@ -146,16 +148,26 @@ void Queue::recover(Words& words) {
                  d,
                  window,
                  0,
+                 nullptr,
+                 0,
                  2};
   int64_t bytes = headDim * keyWeight.rowBytes();
   if (bytes < pieceBytes) job.parts = 1;
   pool_.reserve(static_cast<size_t>(recoverOutputs(headDim)) + panelScratch);
+  if (!group_.isOpen()) forget();
   if (isQuantized(keyWeight.dtype)) prepare(job, keyWeight.dtype);
+  keepPlan(job);
   Kernel kernel = table_.recover[keys.dtype == Dtype::f16][weightIndex(keyWeight.dtype)];
-  int64_t chunks = quotient(most, blockRows) * heads * job.parts;
-  if (bytes * heads * most * 2 >= inlineBytes) pool_.run(kernel, &job, chunks);
-  else
-    for (int64_t chunk = 0; chunk < chunks; chunk++) pool_.runHere(kernel, &job, chunk);
+  int64_t chunks = quotient(most, blockRows) * job.missingCount * job.parts;
+  bool isSmall = bytes * job.missingCount * most * 2 < inlineBytes;
+  // Where the rows' own inputs take the place of some that are still to be read, the job cannot wait for the join.
+  bool waits = isQuantized(keyWeight.dtype);
+  if (!waits)
+    waits = std::all_of(stretches_.begin(), stretches_.end(), [&](const Stretch& stretch) {
+      return stretch.position + stretch.rows - stretch.lowest <= window;
+    });
+  if (waits) submit(kernel, job, chunks, isSmall);
+  else pool_.run(kernel, &job, chunks);
 
   int32_t* caughtUp = counts.integers() + slot * counts.columns;
   for (size_t s = 0; s < stretches_.size(); s++) {
@@ -169,9 +181,22 @@ void Queue::recover(Words& words) {
   }
 }
 
+/** Keeps stretches and spans for as long as the job, and lists the heads that have something to do. */
+void Queue::keepPlan(RecoverJob& job) {
+  auto keep = [&](const auto& items) {
+    size_t bytes = items.size() * sizeof(items[0]);
+    return std::memcpy(arena_.take(bytes), items.data(), bytes);
+  };
+  job.stretches = static_cast<const Stretch*>(keep(stretches_));
+  job.spans = static_cast<const Span*>(keep(spans_));
+  auto missing = reinterpret_cast<int32_t*>(arena_.take(total_.size() * sizeof(int32_t)));
+  for (size_t h = 0; h < total_.size(); h++)
+    if (total_[h] > 0) missing[job.missingCount++] = static_cast<int32_t>(h);
+  job.missing = missing;
+}
+
 /** Rounds the inputs of all positions that any head computes, once for all heads, keys and values. */
 void Queue::prepare(RecoverJob& job, Dtype weight) {
-  if (!group_.isOpen()) forget();
   job.preparedStride = preparedBytes(job.d);
   int64_t rows = 0;
   for (const Stretch& stretch : stretches_) rows += stretch.position + stretch.rows - stretch.lowest;

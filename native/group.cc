@@ -15,6 +15,7 @@ Touched touched(const ProductJob& job) { return {{job.out, nullptr}, {job.x, job
 Touched touched(const AccumulateJob& job) { return {{job.out, nullptr}, {job.a, job.set.indices, job.set.counts, nullptr}}; }
 Touched touched(const BlockedJob& job) { return {{job.out, nullptr}, {job.x, job.index, nullptr, nullptr}}; }
 Touched touched(const AttentionJob& job) { return {{job.out, nullptr}, {job.q, job.keys, job.values, job.set.indices}}; }
+Touched touched(const RecoverJob& job) { return {{job.cache[0], job.cache[1]}, {job.x, nullptr, nullptr, nullptr}}; }
 Touched touched(const RowsJob& job) {
   const void* out = job.out ? static_cast<const void*>(job.out) : job.set.indices;
   return {{out, job.set.counts}, {job.x, job.from.indices, job.from.counts, job.ids}};

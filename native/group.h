@@ -34,7 +34,7 @@ class Group {
   static void run(const void* group, int64_t chunk, float* scratch);
 
  private:
-  using AnyJob = std::variant<ProductJob, AccumulateJob, BlockedJob, AttentionJob, RowsJob>;
+  using AnyJob = std::variant<ProductJob, AccumulateJob, BlockedJob, AttentionJob, RecoverJob, RowsJob>;
   struct Entry {
     Kernel kernel;
     AnyJob job;

@@ -115,6 +115,7 @@ class Queue {
   /** Gives the job what products with quantized weights need of x. */
   void prepare(const Matrix& weight, const Matrix& x, int64_t rows, ProductJob& job);
   void prepare(RecoverJob& job, Dtype weight);
+  void keepPlan(RecoverJob& job);
   void cutIntoStrands(AccumulateJob& job, int64_t step);
 
   void embedding(Words& words);

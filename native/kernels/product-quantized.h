@@ -30,10 +30,15 @@ void productRowsQuantized(const void* data, int64_t chunk, float*) {
   const PreparedPart* x = (const PreparedPart*)(job.prepared + row * job.preparedStride);
   float* out = job.out + row * job.n;
   constexpr int W = V::wideCodes;
-  NoFetch none;
-  RowSteps<W, 4 / W> steps(job.weight, Cursor(job.set, row, first), last - first, 0);
-  while (steps.step()) quantizedStep<W, Q>(job, x, out, steps.index, steps);
-  while (steps.last()) quantizedStep<1, Q>(job, x, out, steps.index, none);
+  auto run = [&](auto ahead) __attribute__((always_inline)) {
+    NoFetch none;
+    RowSteps<W, decltype(ahead)::value / W> steps(job.weight, Cursor(job.set, row, first), last - first, 0);
+    while (steps.step()) quantizedStep<W, Q>(job, x, out, steps.index, steps);
+    while (steps.last()) quantizedStep<1, Q>(job, x, out, steps.index, none);
+  };
+  // Of short rows, as many bytes ahead are more rows.
+  if (job.k <= partColumns) run(Number<16>{});
+  else run(Number<4>{});
 }
 
 /** Rows that follow each other are fetched so many ahead. */
@@ -44,10 +49,10 @@ template <class Q>
 inline void quantizedPanel(const Weights& weight, int64_t index, int64_t ahead, const PreparedPart* const* x, int64_t count,
                            float* const* out, const float* bias, bool relu) {
   QuantizedRow row = quantizedRow(weight, index);
+  RowsBehind<uint8_t> next{&row.codes, ahead * weight.stride};
   auto some = [&](auto number, int64_t c) __attribute__((always_inline)) {
     constexpr int n = decltype(number)::value;
     float total[n];
-    RowsBehind<uint8_t> next{&row.codes, ahead * weight.stride};
     quantizedDots<1, n, Q>(total, &row, x + c, weight.stride, next);
     for (int i = 0; i < n; i++) out[c + i][index] = finish(bias, relu, total[i], index);
   };

@@ -51,11 +51,20 @@ inline const float* headBias(const RecoverJob& job, int64_t which, int64_t head)
   return job.bias[which] ? job.bias[which] + head * job.headDim : nullptr;
 }
 
+/** What a chunk computes: a block of the positions that a head misses, of keys, of values, or of both. */
+struct RecoverChunk {
+  int64_t part, head, skipped;
+
+  RecoverChunk(const RecoverJob& job, int64_t chunk)
+      : part(chunk % job.parts),
+        head(job.missing[chunk / job.parts % job.missingCount]),
+        skipped(chunk / job.parts / job.missingCount * blockRows) {}
+};
+
 template <class C, class Q>
 void recoverQuantized(const void* data, int64_t chunk, float* scratch) {
   const RecoverJob& job = *(const RecoverJob*)data;
-  int64_t part = chunk % job.parts, head = chunk / job.parts % job.heads;
-  int64_t skipped = chunk / job.parts / job.heads * blockRows;
+  auto [part, head, skipped] = RecoverChunk(job, chunk);
   for (int64_t which = part; which < 2; which += job.parts) {
     const PreparedPart* x[blockRows];
     HeadRows<C> rows = gather<C>(job, job.cache[which], head, skipped, scratch, [&](int64_t c, const Stretch& stretch, int64_t p) {
@@ -72,8 +81,7 @@ void recoverQuantized(const void* data, int64_t chunk, float* scratch) {
 template <class C, class T>
 void recover(const void* data, int64_t chunk, float* scratch) {
   const RecoverJob& job = *(const RecoverJob*)data;
-  int64_t part = chunk % job.parts, head = chunk / job.parts % job.heads;
-  int64_t skipped = chunk / job.parts / job.heads * blockRows;
+  auto [part, head, skipped] = RecoverChunk(job, chunk);
   for (int64_t which = part; which < 2; which += job.parts) {
     Panel<T> panel;
     panel.weight = headWeights(job, which, head);

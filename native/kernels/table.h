@@ -163,6 +163,8 @@ struct RecoverJob {
   Places places;
   int64_t heads, headDim, d, window;
   int64_t preparedStride;  // bytes
+  const int32_t* missing;  // [missingCount]: the heads that compute anything
+  int64_t missingCount;
   int64_t parts;  // 2: keys and values are different chunks, 1: they are not
 };
 
@@ -212,7 +214,7 @@ struct Table {
   Kernel accumulateTiles[weightTypes];  // chunk = (block of rows, columns): one set for all, or none
   Kernel embedding[weightTypes];
   Kernel addRows[weightTypes];
-  Kernel recover[cacheTypes][weightTypes];  // chunk = (block of positions, head, keys or values)
+  Kernel recover[cacheTypes][weightTypes];  // chunk = (block of positions, head of `missing`, keys or values)
   Kernel prepare[weightTypes];  // chunk = row of x; null where the weights are not quantized
   Kernel convert;               // chunk = rows
   Kernel screen;                // chunk = row
