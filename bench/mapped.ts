@@ -127,14 +127,14 @@ function inProcess(task: Task): Outcome {
 async function write(folder: string, progress: Progress): Promise<void> {
   const config = optShape(shape, layers);
   const { bavail, bsize } = statfsSync(folder);
-  const [free, needed] = [bavail * bsize, syntheticBytes(config, dtype) + 1e9];
+  const [free, needed] = [bavail * bsize, syntheticBytes(config, { dtype }) + 1e9];
   if (needed > free)
     throw new Error(
       `${folder} has ${megabytes(free)} free, ${megabytes(needed)} are needed: choose another --folder, or fewer --layers`,
     );
   const kernels = await openKernels({ backend: "native" });
   const rng = createRng(0);
-  const checkpoint = syntheticTensors(new RandomWeights(kernels, () => rng.next()), config, dtype);
+  const checkpoint = syntheticTensors(new RandomWeights(kernels, () => rng.next()), config, { dtype });
   const onProgress = (done: number, total: number) => progress.update("writing weights", done, total);
   writeFileSync(join(folder, "config.json"), JSON.stringify({ ...config, model_type: "opt" }));
   const file = join(folder, fileName);
@@ -195,7 +195,7 @@ async function main(): Promise<void> {
     });
     progress.end();
     const config = optShape(shape, layers);
-    const bytes = syntheticBytes(config, dtype);
+    const bytes = syntheticBytes(config, { dtype });
     const result = { shape, dtype, layers: config.num_hidden_layers, bytes, tokens, starts, runs };
     console.log(values.json ? JSON.stringify(result) : reportText(result));
   } finally {

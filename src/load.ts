@@ -32,8 +32,10 @@ export const bundledModel = fileURLToPath(new URL("../models/stories-4m", import
 export interface LoadOptions extends OpenKernelsOptions {
   /** The bundle's file; default: `dejavu-bundle.safetensors` in the model's folder. */
   bundle?: string | undefined;
-  /** Format of all weight matrices in memory (of int4, tables stay in int8); default: as they are stored. */
+  /** Format of the weight matrices in memory; default: as they are stored. */
   dtype?: WeightDtype | undefined;
+  /** Format of the embeddings and the output layer; default: `dtype`, but int8 with int4. */
+  tables?: WeightDtype | undefined;
   /**
    * Whether weights that `quantize` wrote are used where they are in the file, which must then stay as it is; default
    * true. False reads them first, into memory of their own.
@@ -118,9 +120,10 @@ export async function load(folder: string = bundledModel, options: LoadOptions =
   let model: Model;
   try {
     checkPreparation(config, weights);
-    const { dtype, isMapped, onProgress: onTensor, signal } = options;
+    const { dtype, tables, isMapped, onProgress: onTensor, signal } = options;
     const { architecture, json, file } = config;
-    model = await architecture.load(kernels, weights, json, file, { dtype, isMapped, onTensor, signal });
+    const reading = { dtype, tables, isMapped, onTensor, signal };
+    model = await architecture.load(kernels, weights, json, file, reading);
   } catch (error) {
     kernels.dispose();
     throw error;

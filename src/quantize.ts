@@ -12,9 +12,10 @@ import {
   type CheckpointTensors,
   dtypeFor,
   preparedName,
+  type WeightFormat,
 } from "./models/checkpoint.ts";
 import { bundleFileName } from "./sparsity/bundle.ts";
-import { hostView, isQuantized, type WeightDtype } from "./tensor/dtype.ts";
+import { hostView, isQuantized } from "./tensor/dtype.ts";
 import { byteLength, elementCount, type Tensor } from "./tensor/tensor.ts";
 import { openTokenizer } from "./text/tokenizer.ts";
 import { UsageError } from "./util/errors.ts";
@@ -31,8 +32,7 @@ import {
 } from "./weights/index.ts";
 import { writeFolder } from "./weights/staged-folder.ts";
 
-export interface QuantizeOptions extends OpenKernelsOptions {
-  dtype: WeightDtype;
+export interface QuantizeOptions extends OpenKernelsOptions, WeightFormat {
   /** The folder to make. */
   out: string;
   /** A bundle to put into the folder; default: the model's own, if there is one. */
@@ -43,9 +43,8 @@ export interface QuantizeOptions extends OpenKernelsOptions {
   signal?: AbortSignal | undefined;
 }
 
-export interface Quantized {
+export interface Quantized extends WeightFormat {
   readonly out: string;
-  readonly dtype: WeightDtype;
   readonly parameters: number;
   /** Of all weights, before and after. */
   readonly bytes: { readonly source: number; readonly out: number };
@@ -78,16 +77,23 @@ async function checkPlace(out: string, force: boolean): Promise<void> {
 const stored = { f32: "F32", f16: "F16", bf16: "BF16" } as const;
 
 /** What the file will hold, and what its metadata says. */
-function planFile(tensors: readonly CheckpointTensor[], dtype: WeightDtype, source: string) {
+function planFile(tensors: readonly CheckpointTensor[], format: WeightFormat, source: string) {
   const quantized: Record<string, Prepared["quantized"][string]> = {};
   const plan = tensors.map((tensor): PlannedTensor => {
     const { role, shape } = tensor;
-    const [name, kind] = [preparedName(tensor), dtypeFor(role, dtype)];
+    const [name, kind] = [preparedName(tensor), dtypeFor(role, format)];
     if (!isQuantized(kind)) return { name, dtype: stored[kind], shape };
     quantized[name] = { dtype: kind, shape: shape as [number, number] };
     return { name, dtype: "U8", shape: [byteLength({ dtype: kind, shape })] };
   });
-  const prepared: Prepared = { version: preparedVersion, dtype, source, quantized };
+  const { dtype, tables } = format;
+  const prepared: Prepared = {
+    version: preparedVersion,
+    dtype,
+    ...(tables && { tables }),
+    source,
+    quantized,
+  };
   return { plan, metadata: { format: "pt", [preparedKey]: JSON.stringify(prepared) } };
 }
 
@@ -116,10 +122,11 @@ export async function writePreparedWeights(
   checkpoint: CheckpointTensors,
   source: string,
   file: string,
-  { dtype, onProgress, signal }: Pick<QuantizeOptions, "dtype" | "onProgress" | "signal">,
+  options: Pick<QuantizeOptions, "dtype" | "tables" | "onProgress" | "signal">,
 ): Promise<void> {
   const { tensors } = checkpoint;
-  const { plan, metadata } = planFile(tensors, dtype, source);
+  const { onProgress, signal } = options;
+  const { plan, metadata } = planFile(tensors, options, source);
   const writer = await createSafetensors(file, plan, metadata, { alignment: dataAlignment });
   try {
     for (const [index, tensor] of tensors.entries()) {
@@ -164,7 +171,7 @@ function storedBytes(weights: Weights, tensors: readonly CheckpointTensor[]): nu
  * the signal's reason
  */
 export async function quantize(folder: string, options: QuantizeOptions): Promise<Quantized> {
-  const { dtype, out, force = false, signal } = options;
+  const { dtype, tables, out, force = false, signal } = options;
   await checkPlace(out, force);
   const config = await readConfig(join(folder, "config.json"));
   await openTokenizer(folder); // a folder that could not be used afterwards is not made
@@ -178,7 +185,7 @@ export async function quantize(folder: string, options: QuantizeOptions): Promis
     const kernels = await openKernels(options);
     try {
       const { architecture, json, file } = config;
-      const checkpoint = architecture.open(kernels, weights, json, file, { dtype, signal });
+      const checkpoint = architecture.open(kernels, weights, json, file, { dtype, tables, signal });
       await writeFolder(out, async (temporary) => {
         await writePreparedWeights(
           kernels,
@@ -190,10 +197,13 @@ export async function quantize(folder: string, options: QuantizeOptions): Promis
         await writeCompanions(folder, config, temporary, options);
       });
       const { tensors } = checkpoint;
-      const outBytes = tensors.map(({ role, shape }) => byteLength({ dtype: dtypeFor(role, dtype), shape }));
+      const outBytes = tensors.map(({ role, shape }) =>
+        byteLength({ dtype: dtypeFor(role, options), shape }),
+      );
       return {
         out: resolve(out),
         dtype,
+        tables: dtypeFor("table", options),
         parameters: tensors.reduce((sum, { shape }) => sum + elementCount(shape), 0),
         bytes: {
           source: storedBytes(weights, tensors),

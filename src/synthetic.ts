@@ -3,6 +3,7 @@ import { freemem } from "node:os";
 import type { Kernels } from "./kernels/contract.ts";
 import { type OpenKernelsOptions, openKernels } from "./kernels/open.ts";
 import type { Engine } from "./load.ts";
+import type { WeightFormat } from "./models/checkpoint.ts";
 import { blockRows } from "./models/feed.ts";
 import type { Model } from "./models/model.ts";
 import type { OptConfig } from "./models/opt-config.ts";
@@ -20,9 +21,8 @@ import { StreamDecoder } from "./text/stream-decoder.ts";
 import type { Tokenizer } from "./text/tokenizer.ts";
 import { UsageError } from "./util/errors.ts";
 
-export interface SyntheticOptions extends OpenKernelsOptions {
+export interface SyntheticOptions extends OpenKernelsOptions, WeightFormat {
   shape: OptShapeName;
-  dtype: WeightDtype;
   /** Fewer blocks than the published model has. */
   layers?: number | undefined;
   /** Of the predictors' matrices; default int8, which costs them nothing in quality (decision 6). */
@@ -47,7 +47,7 @@ const spareBytes = 1.5e9;
 
 /** @throws UsageError with the figure, when the weights do not fit in memory */
 function checkMemory(
-  { shape, dtype }: SyntheticOptions,
+  { shape, dtype, tables }: SyntheticOptions,
   config: OptConfig,
   predictorDtype: WeightDtype,
 ): void {
@@ -57,10 +57,10 @@ function checkMemory(
     (sum, [rows, columns]) => sum + byteLength({ dtype: predictorDtype, shape: [rows, columns] }),
     4 * config.ffn_dim,
   );
-  const needed = syntheticBytes(config, dtype) + layers * predictors + spareBytes;
+  const needed = syntheticBytes(config, { dtype, tables }) + layers * predictors + spareBytes;
   const free = freemem();
   if (needed <= free) return;
-  const perLayer = predictors + syntheticBytes(config, dtype) / (layers + 1);
+  const perLayer = predictors + syntheticBytes(config, { dtype, tables }) / (layers + 1);
   const fits = Math.floor((free - spareBytes) / perLayer) - 2;
   const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(1)} GB`;
   throw new UsageError(
@@ -92,14 +92,14 @@ const noBundle = (): Promise<never> =>
  * @throws UsageError when the model does not fit in memory; the signal's reason
  */
 export async function openSynthetic(options: SyntheticOptions): Promise<Engine> {
-  const { dtype, predictorDtype = "int8", onProgress, signal } = options;
+  const { predictorDtype = "int8", onProgress, signal } = options;
   const config = optShape(options.shape, options.layers);
   if (!options.openModel) checkMemory(options, config, predictorDtype);
   const kernels = await openKernels(options);
   const rng = createRng(0);
   const next = () => rng.next();
   const make = () =>
-    syntheticOpt(kernels, new RandomWeights(kernels, next), config, dtype, onProgress, signal);
+    syntheticOpt(kernels, new RandomWeights(kernels, next), config, options, onProgress, signal);
   const model = await (options.openModel?.(kernels) ?? make());
   const random = new RandomWeights(kernels, next);
   const { down, up, heads } = predictorSizes(config);

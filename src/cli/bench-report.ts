@@ -4,7 +4,8 @@ import type { BatchBench } from "../eval/bench-batch.ts";
 import type { PromptBench } from "../eval/bench-prompt.ts";
 import { phases } from "../kernels/contract.ts";
 import type { SelectorKind } from "../sparsity/selector.ts";
-import { count, gigabytesPerSecond, megabytes, percent, rate, times } from "./format.ts";
+import type { WeightDtype } from "../tensor/dtype.ts";
+import { count, gigabytesPerSecond, megabytes, percent, rate, times, weightFormat } from "./format.ts";
 import { type Machine, machineText } from "./machine.ts";
 import { renderTable } from "./table.ts";
 
@@ -20,7 +21,8 @@ export interface BenchReport extends Bench {
     readonly name: string;
     readonly type: string;
     readonly parameters: number;
-    readonly dtype: string;
+    readonly dtype: WeightDtype;
+    readonly tables: WeightDtype;
     readonly bytes: number;
   };
   readonly threads: number;
@@ -128,7 +130,7 @@ function promptTable(prompts: readonly PromptBench[], width: number): string {
 }
 
 function modelText({ model, synthetic }: BenchReport): string {
-  const size = `${count(model.parameters)} parameters, ${model.dtype}, ${megabytes(model.bytes)}`;
+  const size = `${count(model.parameters)} parameters, ${weightFormat(model)}, ${megabytes(model.bytes)}`;
   if (synthetic === undefined) return `${model.name}: ${model.type}, ${size}`;
   const { layers, publishedLayers } = synthetic;
   const some = layers === publishedLayers ? `${layers} layers` : `${layers} of ${publishedLayers} layers`;

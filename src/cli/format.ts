@@ -1,4 +1,5 @@
 /** Numbers as people read them. */
+import type { WeightFormat } from "../models/checkpoint.ts";
 
 const grouped = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
 
@@ -10,6 +11,10 @@ export function megabytes(bytes: number): string {
   const inGigabytes = bytes >= 1e10;
   return `${(bytes / (inGigabytes ? 1e9 : 1e6)).toFixed(1)} ${inGigabytes ? "GB" : "MB"}`;
 }
+
+/** int4 (tables in int8); one word where tables are in the same. */
+export const weightFormat = ({ dtype, tables = dtype }: WeightFormat): string =>
+  tables === dtype ? dtype : `${dtype} (tables in ${tables})`;
 
 /** 0.1234 → 12.3 % */
 export const percent = (share: number, digits = 1): string => `${(share * 100).toFixed(digits)} %`;

@@ -23,9 +23,18 @@ export interface CheckpointTensors {
   read(tensor: CheckpointTensor): Promise<Tensor>;
 }
 
+/** What the matrices of a model are in. */
+export interface WeightFormat {
+  readonly dtype: WeightDtype;
+  /** The tables among them; default: the same, but int8 with int4. */
+  readonly tables?: WeightDtype | undefined;
+}
+
 export interface ReadOptions {
   /** What matrices are converted to; default: they stay as they are stored. */
   readonly dtype?: WeightDtype | undefined;
+  /** What tables are converted to; default: see WeightFormat. */
+  readonly tables?: WeightDtype | undefined;
   /** Prepared matrices are used where they are in the file; default true. Otherwise they are read. */
   readonly isMapped?: boolean | undefined;
   readonly onTensor?: ((done: number, total: number) => void) | undefined;
@@ -36,8 +45,8 @@ export interface ReadOptions {
 export const preparedName = ({ name, role }: CheckpointTensor): string =>
   role === "transposed" ? `${name}_transposed` : name;
 
-/** Rounding to four bits costs tables the most and saves the least there, so they stop at eight: decision 11. */
-export function dtypeFor(role: Role, wanted: WeightDtype): WeightDtype {
+/** Rounding to four bits costs tables the most and saves the least there, so unless asked they stop at eight: decision 11. */
+export function dtypeFor(role: Role, { dtype, tables }: WeightFormat): WeightDtype {
   if (role === "vector") return "f32";
-  return role === "table" && wanted === "int4" ? "int8" : wanted;
+  return role === "table" ? (tables ?? (dtype === "int4" ? "int8" : dtype)) : dtype;
 }

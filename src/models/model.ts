@@ -80,6 +80,8 @@ export interface Model {
   readonly weightBytes: WeightBytes;
   /** Element type of the large matrices. */
   readonly dtype: WeightDtype;
+  /** Of the embeddings and the output layer. */
+  readonly tables: WeightDtype;
   /** fc1 of a layer: float [ffn_dim, hidden_size] and f32 [ffn_dim]; predictors of its neurons start from it. */
   neuronRows(layer: number): { readonly weight: Tensor; readonly bias: Tensor | null };
   /** @throws RangeError when `capacity` exceeds max_position_embeddings. */

@@ -4,9 +4,8 @@
  * no row of fc2 is saved by luck.
  */
 import type { Kernels } from "../kernels/contract.ts";
-import type { WeightDtype } from "../tensor/dtype.ts";
 import { byteLength } from "../tensor/tensor.ts";
-import { type CheckpointTensors, dtypeFor } from "./checkpoint.ts";
+import { type CheckpointTensors, dtypeFor, type Role, type WeightFormat } from "./checkpoint.ts";
 import type { Model } from "./model.ts";
 import { createOpt } from "./opt.ts";
 import type { OptConfig } from "./opt-config.ts";
@@ -18,20 +17,21 @@ const activeBias = 6;
 const prefix = "model.decoder.";
 
 /** Bytes of the weights of a model in a format, without making it. */
-export function syntheticBytes(config: OptConfig, dtype: WeightDtype): number {
+export function syntheticBytes(config: OptConfig, format: WeightFormat): number {
   const { hidden_size: d, ffn_dim: n, vocab_size: vocab, max_position_embeddings: positions } = config;
-  const matrix = (rows: number, columns: number) => byteLength({ dtype, shape: [rows, columns] });
-  const table = (rows: number) => byteLength({ dtype: dtypeFor("table", dtype), shape: [rows, d] });
+  const sized = (role: Role) => (rows: number, columns: number) =>
+    byteLength({ dtype: dtypeFor(role, format), shape: [rows, columns] });
+  const [matrix, table] = [sized("matrix"), sized("table")];
   const vectors = 4 * (9 * d + n);
   const block = 4 * matrix(d, d) + 2 * matrix(n, d) + vectors;
-  return table(vocab) + table(positions + positionOffset) + config.num_hidden_layers * block + 8 * d;
+  return table(vocab, d) + table(positions + positionOffset, d) + config.num_hidden_layers * block + 8 * d;
 }
 
 /** The tensors of the shape, made when they are read. */
 export function syntheticTensors(
   random: RandomWeights,
   config: OptConfig,
-  dtype: WeightDtype,
+  format: WeightFormat,
   signal?: AbortSignal,
 ): CheckpointTensors {
   return {
@@ -39,7 +39,7 @@ export function syntheticTensors(
     async read({ name, role, shape }) {
       signal?.throwIfAborted();
       const [rows, columns] = shape as [number, number];
-      if (role !== "vector") return random.matrix(dtypeFor(role, dtype), rows, columns);
+      if (role !== "vector") return random.matrix(dtypeFor(role, format), rows, columns);
       const value = name.endsWith("norm.weight") ? 1 : name.endsWith("fc1.bias") ? activeBias : 0;
       return random.vector(rows, value);
     },
@@ -55,10 +55,10 @@ export async function syntheticOpt(
   kernels: Kernels,
   random: RandomWeights,
   config: OptConfig,
-  dtype: WeightDtype,
+  format: WeightFormat,
   onTensor?: (done: number, total: number) => void,
   signal?: AbortSignal,
 ): Promise<Model> {
-  const tensors = syntheticTensors(random, config, dtype, signal);
+  const tensors = syntheticTensors(random, config, format, signal);
   return createOpt(kernels, config, await gatherOptWeights(config, prefix, tensors, onTensor));
 }

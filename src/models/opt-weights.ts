@@ -85,7 +85,7 @@ function checkTensors(weights: Weights, tensors: readonly CheckpointTensor[]): v
   const expected = tensors.map((tensor): ExpectedTensor => {
     const { name, role, shape } = tensor;
     if (prepared !== null)
-      return { name: preparedName(tensor), shape, dtypes: [storedAs[dtypeFor(role, prepared.dtype)]] };
+      return { name: preparedName(tensor), shape, dtypes: [storedAs[dtypeFor(role, prepared)]] };
     return { name, shape: role === "transposed" ? shape.toReversed() : shape, dtypes: halves };
   });
   expectTensors(weights, expected);
@@ -100,7 +100,7 @@ export function openOptTensors(
   kernels: Kernels,
   weights: Weights,
   config: OptConfig,
-  { dtype, isMapped = true, signal }: ReadOptions = {},
+  { dtype, tables, isMapped = true, signal }: ReadOptions = {},
 ): CheckpointTensors {
   const tensors = optTensors(config, findPrefix(weights));
   checkTensors(weights, tensors);
@@ -130,8 +130,8 @@ export function openOptTensors(
     const { role, shape } = wanted;
     const name = isPrepared ? preparedName(wanted) : wanted.name;
     const info = weights.tensors.get(name)!;
-    const kind =
-      role !== "vector" && dtype === undefined ? weightDtypeOf(info) : dtypeFor(role, dtype ?? "f32");
+    const stored = { dtype: weightDtypeOf(info), tables: tables ?? weightDtypeOf(info) };
+    const kind = dtypeFor(role, dtype === undefined ? stored : { dtype, tables });
     const mapped = map(info, kind, shape);
     if (mapped !== null) return mapped;
     if (role === "vector") return readVector(name, shape);

@@ -34,6 +34,7 @@ class OptModel implements Model {
   readonly bytes: number;
   readonly weightBytes: WeightBytes;
   readonly dtype: WeightDtype;
+  readonly tables: WeightDtype;
   readonly #config: OptConfig;
   readonly #weights: OptWeights;
   readonly #isScreened: boolean;
@@ -58,6 +59,7 @@ class OptModel implements Model {
     this.parameters = weights.all.reduce((sum, tensor) => sum + elementCount(tensor.shape), 0);
     this.bytes = weights.all.reduce((sum, tensor) => sum + byteLength(tensor), 0);
     this.dtype = weights.blocks[0]!.fc1.weight.dtype as WeightDtype;
+    this.tables = weights.embedTokens.dtype as WeightDtype;
     this.weightBytes = this.#accountBytes();
   }
 

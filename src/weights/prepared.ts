@@ -22,6 +22,7 @@ const extent = z
 const schema = z.strictObject({
   version: z.literal(preparedVersion),
   dtype: z.enum(weightDtypes),
+  tables: z.enum(weightDtypes).optional(),
   source: z.string().regex(/^[0-9a-f]{64}$/),
   quantized: z.record(
     z.string(),
@@ -33,6 +34,8 @@ export interface Prepared {
   readonly version: typeof preparedVersion;
   /** What the matrices were asked to be in. */
   readonly dtype: WeightDtype;
+  /** What the tables among them were asked to be in, if anything was said of them. */
+  readonly tables?: WeightDtype | undefined;
   /** Fingerprint of the weights that these were made from. */
   readonly source: string;
   /** Of the file's tensors those that are quantized matrices: [rows, columns]. */

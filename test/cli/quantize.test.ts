@@ -21,8 +21,8 @@ const at = (name: string): string => join(place.root, name);
 const make = (dtype: WeightDtype, name: string, more = {}) =>
   quantize(place.model, { dtype, out: at(name), backend: "reference", ...more });
 
-async function logits(folder: string, dtype?: WeightDtype): Promise<Float32Array> {
-  using engine = await load(folder, { dtype, backend: "reference" });
+async function logits(folder: string, dtype?: WeightDtype, tables?: WeightDtype): Promise<Float32Array> {
+  using engine = await load(folder, { dtype, tables, backend: "reference" });
   const state = engine.model.createState({ capacity: 8, maxRows: 8 });
   engine.model.forward(state, Int32Array.from([1, 5, 70, 3]), denseSelector, "all");
   const into = new Float32Array(4 * engine.model.shape.vocabSize);
@@ -47,6 +47,18 @@ describe("quantize", () => {
       expect(await engine.identity()).toEqual(await (await load(place.model)).identity());
     },
   );
+
+  it.each<[WeightDtype, WeightDtype]>([
+    ["int4", "int4"],
+    ["f16", "int8"],
+    ["int8", "f32"],
+  ])("%s with tables in %s: the same, and what is in the file stays so", async (dtype, tables) => {
+    const { out, bytes } = await make(dtype, `tables-${dtype}-${tables}`, { tables });
+    expectSame(await logits(out), await logits(place.model, dtype, tables));
+    using engine = await load(out, { backend: "reference" });
+    expect([engine.model.dtype, engine.model.tables]).toEqual([dtype, tables]);
+    expect(engine.model.bytes).toBe(bytes.out);
+  });
 
   it("copies what else the model consists of, and says in the config what it did", async () => {
     const out = at("copied");

@@ -60,8 +60,14 @@ async function steps(lab: Lab, shape: Shape): Promise<number[]> {
     const fill = (["none", "empty", "full", "random", "random"] as Filling[])[Math.floor(lab.next() * 5)]!;
     const set = lab.set(heads, rows, fill, lab.next() < 0.4);
     const x = lab.random([rows + 1, d]);
+    // Beside another op of its input the work may wait for the join, but not the inputs that it still reads.
+    const isForked = lab.next() < 0.5;
+    const beside = lab.random([rows + 1, width]);
+    if (isForked) k.fork();
+    k.product(beside, 0, x, kWeight, kBias, "none", null, 1, rows);
     // biome-ignore format: an argument a line is too long
     k.recover(keys, values, x, kWeight, kBias, vWeight, vBias, set, headDim, recovery, placement, rows);
+    if (isForked) k.join();
     if (lab.next() < 0.3) {
       // Once more, for other heads: those that are filled beyond a row have nothing to catch up with there.
       const other = lab.set(heads, rows, "random");

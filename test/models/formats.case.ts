@@ -27,11 +27,16 @@ import {
 import { temporaryFolder } from "../helpers/temporary-folder.ts";
 import { roundedRow } from "../kernels/float64-quantized.ts";
 
-async function openAs(kernels: Kernels, folder: string, dtype: WeightDtype): Promise<Model> {
+async function openAs(
+  kernels: Kernels,
+  folder: string,
+  dtype: WeightDtype,
+  tables?: WeightDtype,
+): Promise<Model> {
   const file = join(folder, "config.json");
   const weights = await openWeights(folder);
   try {
-    return await loadOpt(kernels, weights, JSON.parse(readFileSync(file, "utf8")), file, { dtype });
+    return await loadOpt(kernels, weights, JSON.parse(readFileSync(file, "utf8")), file, { dtype, tables });
   } finally {
     await weights.close();
   }
@@ -53,26 +58,28 @@ function difference(a: ArrayLike<number>, b: ArrayLike<number>): number {
   return Math.sqrt(sum / a.length);
 }
 
-function roundRow(name: string, row: number[], dtype: WeightDtype): number[] {
+function roundRow(row: number[], dtype: WeightDtype): number[] {
   if (dtype === "f32") return row;
   if (dtype === "f16") return row.map((v) => f16ToNumber(numberToF16(v)));
   if (dtype === "bf16") return row.map((v) => bf16ToNumber(numberToBf16(v)));
-  return roundedRow(row, /embed|lm_head/.test(name) ? "int8" : dtype);
+  return roundedRow(row, dtype);
 }
 
 /** The weights as they are in memory, by formulas: rounded along the rows of the unit. */
-function rounded(tensors: Tensors, dtype: WeightDtype): Tensors {
+function rounded(tensors: Tensors, dtype: WeightDtype, tables?: WeightDtype): Tensors {
   return new Map(
     [...tensors].map(([name, { shape, values }]) => {
       if (shape.length !== 2) return [name, { shape, values }];
       const [rows, columns] = shape as [number, number];
       const isTurned = /fc2|out_proj/.test(name);
+      const isTable = /embed|lm_head/.test(name);
+      const format = isTable ? (tables ?? (dtype === "int4" ? "int8" : dtype)) : dtype;
       const at = (r: number, c: number) => (isTurned ? c * columns + r : r * columns + c);
       const result = new Float32Array(values.length);
       const [n, d] = isTurned ? [columns, rows] : [rows, columns];
       for (let r = 0; r < n; r++) {
         const row = Array.from({ length: d }, (_, c) => values[at(r, c)]!);
-        roundRow(name, row, dtype).forEach((value, c) => {
+        roundRow(row, format).forEach((value, c) => {
           result[at(r, c)] = value;
         });
       }
@@ -107,21 +114,29 @@ export function formatSuite(name: string, open: () => Kernels): void {
   const narrow = variants["pre-norm with projections, untied"]!;
 
   describe(`weights in any format: ${name}`, () => {
-    it.each(weightDtypes)("%s: the model is that of the rounded weights", async (dtype) => {
+    it.each<[WeightDtype, WeightDtype?]>([
+      ...weightDtypes.map((dtype): [WeightDtype] => [dtype]),
+      ["int4", "int4"],
+      ["f16", "int4"],
+      ["int8", "f32"],
+    ])("%s (tables: %s): the model is that of the rounded weights", async (dtype, tables) => {
       for (const [title, variant] of Object.entries({ wide, narrow }) as [string, Variant][]) {
-        const at = join(folder, `${title} ${dtype}`);
+        const at = join(folder, `${title} ${dtype} ${tables}`);
         const tensors = await writeRandomCheckpoint(at, variant, dtype === "f16" ? "bf16" : "f16");
         const kernels = open();
-        const model = await openAs(kernels, at, dtype);
+        const model = await openAs(kernels, at, dtype, tables);
         const logits = await logitsOf(kernels, model, ids);
-        const expected = float64Logits(rounded(tensors, dtype), variant, ids).flat();
+        const expected = float64Logits(rounded(tensors, dtype, tables), variant, ids).flat();
         const others = float64Logits(tensors, variant, ids).flat();
         const size = difference(expected, new Float64Array(expected.length));
-        expect(difference(logits, expected) / size).toBeLessThan(tolerance[dtype]);
+        expect(difference(logits, expected) / size).toBeLessThan(
+          tolerance[tables === "int4" ? tables : dtype],
+        );
         // The test sees which format it is: those that lose something are nearer to their own rounding.
-        if (dtype === "bf16" || dtype === "int4")
+        if (dtype === "bf16" || dtype === "int4" || tables === "int4")
           expect(difference(logits, expected)).toBeLessThan(difference(logits, others) / 2);
         expect(model.dtype).toBe(dtype);
+        expect(model.tables).toBe(tables ?? (dtype === "int4" ? "int8" : dtype));
         kernels.dispose();
       }
     });

@@ -5,8 +5,12 @@
 import { fileURLToPath } from "node:url";
 import type { Format } from "../formats.ts";
 
-/** What dejavu calls the formats. */
-const dtypes: Record<Format, string> = { int4: "int4", f16: "f16", q8: "int8" };
+/** What dejavu calls the formats. By itself it keeps tables in int8 beside int4; the others' are in four bits here. */
+const formats: Record<Format, string[]> = {
+  int4: ["--dtype", "int4", "--tables", "int4"],
+  f16: ["--dtype", "f16"],
+  q8: ["--dtype", "int8"],
+};
 
 export interface DejavuJob {
   readonly shape: string;
@@ -25,7 +29,7 @@ export const dejavuCommand = (job: DejavuJob): string[] => [
   program,
   "bench",
   ...["--shape", job.shape],
-  ...["--dtype", dtypes[job.format]],
+  ...formats[job.format],
   ...["--mlp-density", String(job.mlpDensity)],
   ...["--head-density", String(job.headDensity)],
   ...["--prompt-tokens", job.prompts.join(",")],
@@ -121,7 +125,8 @@ export function parseDejavu(json: unknown, job: DejavuJob): DejavuTiming {
   const threads = report.at("threads").positive;
   if (threads !== job.threads) throw new Error(`dejavu ran ${threads} threads, not ${job.threads}`);
   const dtype = report.at("model").at("dtype").text;
-  if (dtype !== dtypes[job.format]) throw new Error(`dejavu ran ${dtype}, not ${dtypes[job.format]}`);
+  const wanted = formats[job.format][1];
+  if (dtype !== wanted) throw new Error(`dejavu ran ${dtype}, not ${wanted}`);
   const machine = report.at("machine");
   return {
     dense: side(report.at("dense")),

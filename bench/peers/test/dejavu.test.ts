@@ -45,6 +45,8 @@ test.each([
 
 test("the command asks for the job", () => {
   const command = dejavuCommand(job).join(" ");
-  expect(command).toContain("bench --shape opt-1.3b --dtype int4 --mlp-density 0.095 --head-density 0.5");
+  expect(command).toContain(
+    "bench --shape opt-1.3b --dtype int4 --tables int4 --mlp-density 0.095 --head-density 0.5",
+  );
   expect(command).toContain("--prompt-tokens 128,512 --tokens 48 --threads 2");
 });

@@ -46,7 +46,11 @@ const referenceRounds = 3;
 
 async function againstReference(context: Context, flags: Flags, engine: Engine): Promise<Reference> {
   const { output, signal } = context;
-  const reference = await load(context.folder, { backend: "reference", dtype: flags.dtype });
+  const reference = await load(context.folder, {
+    backend: "reference",
+    dtype: flags.dtype,
+    tables: flags.tables,
+  });
   try {
     const options = {
       prompt: flags.prompt,
@@ -112,12 +116,12 @@ async function measure(
   try {
     const options = { prompt, tokens, rounds, probe, onRound: progress("rounds"), signal };
     const result = await bench(engine, selector, options);
-    const { parameters, dtype, bytes } = model;
+    const { parameters, dtype, tables, bytes } = model;
     const name = shape ?? basename(resolve(engine.folder));
     const lengths = promptTokens && { lengths: promptTokens, rounds, onRound: progress("prompts"), signal };
     return {
       machine: describeMachine(kernels),
-      model: { name, type: model.shape.modelType, parameters, dtype, bytes },
+      model: { name, type: model.shape.modelType, parameters, dtype, tables, bytes },
       ...(shape && {
         synthetic: { layers: model.shape.layers, publishedLayers: publishedLayers(shape) },
       }),
@@ -141,11 +145,12 @@ async function withSynthetic(
   flags: Flags & { shape: OptShapeName },
   body: (engine: Engine) => Promise<void>,
 ): Promise<void> {
-  const { shape, layers, dtype = "f16", predictorDtype, backend, threads } = flags;
+  const { shape, layers, dtype = "f16", tables, predictorDtype, backend, threads } = flags;
   const engine = await openSynthetic({
     shape,
     layers,
     dtype,
+    tables,
     predictorDtype,
     backend,
     threads,
@@ -194,6 +199,10 @@ export const benchCommand: CommandSpec<Flags> = {
     [
       "bench --shape opt-1.3b --dtype f16 --mlp-density 0.095 --head-density 0.5 --tokens 32 --rounds 5",
       "a large shape, at the densities published for such models",
+    ],
+    [
+      "bench --shape opt-1.3b --dtype int4 --tables int4 --mlp-density 0.095 --head-density 0.5",
+      "all of it in four bits",
     ],
     ["bench --against reference --json", "also the ratio to the reference backend"],
   ],

@@ -4,12 +4,13 @@ import { resolve } from "node:path";
 import { NativeUnavailableError, nativeInstructionSets } from "../../kernels/native/native.ts";
 import type { Engine } from "../../load.ts";
 import type { BundleMetadata } from "../../sparsity/bundle.ts";
+import type { WeightDtype } from "../../tensor/dtype.ts";
 import { BundleError, WeightsError } from "../../util/errors.ts";
 import { version } from "../../util/version.ts";
 import type { CommandSpec, Context } from "../command.ts";
 import { curveText } from "../curve-text.ts";
 import { withEngine } from "../engine.ts";
-import { change, count, megabytes, perplexity } from "../format.ts";
+import { change, count, megabytes, perplexity, weightFormat } from "../format.ts";
 import { describeMachine, type Machine } from "../machine.ts";
 import type { CommonFlags } from "../options.ts";
 import { renderTable } from "../table.ts";
@@ -48,7 +49,8 @@ interface Info {
   readonly model: Engine["model"]["shape"] & {
     readonly folder: string;
     readonly parameters: number;
-    readonly dtype: string;
+    readonly dtype: WeightDtype;
+    readonly tables: WeightDtype;
     readonly bytes: number;
   };
   readonly tokenizer: { readonly vocabSize: number; readonly bosId: number; readonly eosId: number };
@@ -57,14 +59,14 @@ interface Info {
 
 async function collectInfo(engine: Engine): Promise<Info> {
   const { model, tokenizer, kernels } = engine;
-  const { parameters, dtype, bytes } = model;
+  const { parameters, dtype, tables, bytes } = model;
   const { vocabSize, bosId, eosId } = tokenizer;
   return {
     version,
     machine: describeMachine(kernels),
     threads: kernels.threads,
     instructionSets: availableInstructionSets(),
-    model: { folder: resolve(engine.folder), ...model.shape, parameters, dtype, bytes },
+    model: { folder: resolve(engine.folder), ...model.shape, parameters, dtype, tables, bytes },
     tokenizer: { vocabSize, bosId, eosId },
     bundle: await inspectBundle(engine),
   };
@@ -104,7 +106,7 @@ function infoText(info: Info, width: number): string {
       ["model", model.folder],
       ["  type", model.modelType],
       ["  shape", `${blocks}, ${units}, context ${model.maxPositions}`],
-      ["  parameters", `${count(model.parameters)}, ${model.dtype}, ${megabytes(model.bytes)}`],
+      ["  parameters", `${count(model.parameters)}, ${weightFormat(model)}, ${megabytes(model.bytes)}`],
       ["tokenizer", `${count(tokenizer.vocabSize)} tokens, bos ${tokenizer.bosId}, eos ${tokenizer.eosId}`],
       ...bundleRows(bundle, model.folder),
       ["backend", `${machine.backend}, ${machine.instructionSet}, threads: ${threads}`],
