@@ -28,6 +28,7 @@
         "native/pool.cc",
         "native/probe.cc",
         "native/queue.cc",
+        "native/recovery.cc",
         "native/row-ops.cc",
         "native/weight-rows.cc",
       ],

@@ -116,6 +116,7 @@ class Queue {
   void prepare(const Matrix& weight, const Matrix& x, int64_t rows, ProductJob& job);
   void prepare(RecoverJob& job, Dtype weight);
   void keepPlan(RecoverJob& job);
+  void keepInputs(const RecoverJob& job, float* inputs, int32_t* filled) const;
   void cutIntoStrands(AccumulateJob& job, int64_t step);
 
   void embedding(Words& words);
