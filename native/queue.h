@@ -107,6 +107,8 @@ class Queue {
   /** Runs a job, or keeps it for the join where ops are forked. `small`: not worth sharing between threads. */
   template <class Job>
   void submit(Kernel kernel, const Job& job, int64_t chunks, bool small = false);
+  /** Runs it at once, whether or not ops are forked. */
+  void runNow(Kernel kernel, const void* job, int64_t chunks, bool small);
   /** Takes back what earlier ops needed. */
   void forget() {
     arena_.clear();
@@ -162,8 +164,12 @@ class Queue {
 template <class Job>
 void Queue::submit(Kernel kernel, const Job& job, int64_t chunks, bool small) {
   if (group_.isOpen()) return group_.add(kernel, job, chunks);
-  if (!small) return pool_.run(kernel, &job, chunks);
-  for (int64_t chunk = 0; chunk < chunks; chunk++) pool_.runHere(kernel, &job, chunk);
+  runNow(kernel, &job, chunks, small);
+}
+
+inline void Queue::runNow(Kernel kernel, const void* job, int64_t chunks, bool small) {
+  if (!small) return pool_.run(kernel, job, chunks);
+  for (int64_t chunk = 0; chunk < chunks; chunk++) pool_.runHere(kernel, job, chunk);
 }
 
 }  // namespace dejavu

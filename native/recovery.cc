@@ -68,13 +68,11 @@ void Queue::recover(Words& words) {
   int64_t chunks = quotient(most, blockRows) * job.missingCount * job.parts;
   bool isSmall = bytes * job.missingCount * most * 2 < inlineBytes;
   // Where the rows' own inputs take the place of some that are still to be read, the job cannot wait for the join.
-  bool waits = isQuantized(keyWeight.dtype);
-  if (!waits)
-    waits = std::all_of(stretches_.begin(), stretches_.end(), [&](const Stretch& stretch) {
-      return stretch.position + stretch.rows - stretch.lowest <= window;
-    });
-  if (waits) submit(kernel, job, chunks, isSmall);
-  else pool_.run(kernel, &job, chunks);
+  auto replacesNone = [&](const Stretch& stretch) { return stretch.position + stretch.rows - stretch.lowest <= window; };
+  if (isQuantized(keyWeight.dtype) || std::all_of(stretches_.begin(), stretches_.end(), replacesNone))
+    submit(kernel, job, chunks, isSmall);
+  else
+    runNow(kernel, &job, chunks, isSmall);
 
   std::copy_n(caught_.begin(), rows, counts.integers() + slot * counts.columns);
   keepInputs(job, inputs.floats(), filled.integers());
@@ -117,12 +115,11 @@ void Queue::prepare(RecoverJob& job, Dtype weight) {
   for (Stretch& stretch : stretches_) {
     stretch.prepared = out + row * job.preparedStride;
     for (int64_t p = stretch.lowest; p < stretch.position + stretch.rows; p++)
-      from[row++] = recoverInput(job.x, job.inputs, stretch, p, job.window, job.d);
+      from[row++] = recoverInput(job, stretch, p);
   }
   PrepareJob preparation{nullptr, from, out, job.preparedStride, job.d};
-  Kernel kernel = table_.prepare[weightIndex(weight)];
-  if (rows * job.d * static_cast<int64_t>(sizeof(float)) >= inlineBytes) return pool_.run(kernel, &preparation, rows);
-  for (int64_t r = 0; r < rows; r++) pool_.runHere(kernel, &preparation, r);
+  bool isSmall = rows * job.d * static_cast<int64_t>(sizeof(float)) < inlineBytes;
+  runNow(table_.prepare[weightIndex(weight)], &preparation, rows, isSmall);
 }
 
 /**

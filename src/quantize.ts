@@ -15,7 +15,7 @@ import {
   type WeightFormat,
 } from "./models/checkpoint.ts";
 import { bundleFileName } from "./sparsity/bundle.ts";
-import { hostView, isQuantized } from "./tensor/dtype.ts";
+import { hostView, isQuantized, type WeightDtype } from "./tensor/dtype.ts";
 import { byteLength, elementCount, type Tensor } from "./tensor/tensor.ts";
 import { openTokenizer } from "./text/tokenizer.ts";
 import { UsageError } from "./util/errors.ts";
@@ -43,8 +43,10 @@ export interface QuantizeOptions extends OpenKernelsOptions, WeightFormat {
   signal?: AbortSignal | undefined;
 }
 
-export interface Quantized extends WeightFormat {
+export interface Quantized {
   readonly out: string;
+  readonly dtype: WeightDtype;
+  readonly tables: WeightDtype;
   readonly parameters: number;
   /** Of all weights, before and after. */
   readonly bytes: { readonly source: number; readonly out: number };

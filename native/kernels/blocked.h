@@ -212,21 +212,6 @@ void multiplyProduct(const void* data, int64_t chunk, float* scratch) {
   }
 }
 
-/** Calls `each(Number<count>)` unless the count, which is at most `most`, is zero. */
-template <int most, class Each>
-inline __attribute__((always_inline)) void withRows(int64_t count, Each each) {
-  if (count == most) each(Number<most>{});
-  else if constexpr (most > 1) withRows<most - 1>(count, each);
-}
-
-/** Panels of X rows of what is left, then those that do not fill one: `each(panel, Number<rows>)`. */
-template <int X, class Each>
-inline __attribute__((always_inline)) void overPanels(int64_t rows, Each each) {
-  int64_t p = 0;
-  for (; rows >= X; rows -= X) each(p++, Number<X>{});
-  if constexpr (X > 1) withRows<X - 1>(rows, [&](auto count) __attribute__((always_inline)) { each(p, count); });
-}
-
 /** The same with weights where they are; where a group lacks rows its last one stands in for them. x is packed here. */
 template <class T>
 void multiplyFew(const void* data, int64_t chunk, float* scratch) {

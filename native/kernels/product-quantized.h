@@ -50,17 +50,14 @@ inline void quantizedPanel(const Weights& weight, int64_t index, int64_t ahead, 
                            float* const* out, const float* bias, bool relu) {
   QuantizedRow row = quantizedRow(weight, index);
   RowsBehind<uint8_t> next{&row.codes, ahead * weight.stride};
-  auto some = [&](auto number, int64_t c) __attribute__((always_inline)) {
+  constexpr int X = 4;
+  overPanels<X>(count, [&](int64_t p, auto number) __attribute__((always_inline)) {
     constexpr int n = decltype(number)::value;
+    int64_t c = p * X;
     float total[n];
     quantizedDots<1, n, Q>(total, &row, x + c, weight.stride, next);
     for (int i = 0; i < n; i++) out[c + i][index] = finish(bias, relu, total[i], index);
-  };
-  int64_t c = 0;
-  for (; c + 4 <= count; c += 4) some(Number<4>{}, c);
-  if (count - c == 3) some(Number<3>{}, c);
-  if (count - c == 2) some(Number<2>{}, c);
-  if (count - c == 1) some(Number<1>{}, c);
+  });
 }
 
 template <class Q>

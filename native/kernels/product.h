@@ -73,13 +73,7 @@ inline void productFew(const Panel<T>& panel, int64_t c, const int64_t* index) {
 template <int W, class T>
 inline void productFewRows(const Panel<T>& panel, int64_t c, int64_t last, const int64_t* index) {
   constexpr int X = V::tileX;
-  for (; c + X <= last; c += X) productFew<W, X>(panel, c, index);
-  int64_t left = last - c;
-  if (left == 1) productFew<W, 1>(panel, c, index);
-  if constexpr (X == 4) {
-    if (left == 2) productFew<W, 2>(panel, c, index);
-    if (left == 3) productFew<W, 3>(panel, c, index);
-  }
+  overPanels<X>(last - c, [&](int64_t p, auto count) { productFew<W, decltype(count)::value>(panel, c + p * X, index); });
 }
 
 /** One register tile of a block: continues the chains kept in `state` over `depth` packed columns. */

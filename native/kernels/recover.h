@@ -89,7 +89,7 @@ void recover(const void* data, int64_t chunk, float* scratch) {
     panel.k = job.d;
     panel.relu = false;
     HeadRows<C> rows = gather<C>(job, job.cache[which], head, skipped, scratch, [&](int64_t c, const Stretch& stretch, int64_t p) {
-      panel.x[c] = recoverInput(job.x, job.inputs, stretch, p, job.window, job.d);
+      panel.x[c] = recoverInput(job, stretch, p);
     });
     if (rows.count == 0) return;
     panel.count = rows.count;

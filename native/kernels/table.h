@@ -138,13 +138,6 @@ struct Span {
   int64_t from, to;
 };
 
-/** The input of a position: a row of x [rows, d], or, before the stretch, a kept one of [sequences * window, d]. */
-static inline const float* recoverInput(const float* x, const float* inputs, const Stretch& stretch, int64_t position, int64_t window,
-                                 int64_t d) {
-  if (position >= stretch.position) return x + (stretch.row + position - stretch.position) * d;
-  return inputs + (stretch.sequence * window + position % window) * d;
-}
-
 /** Types of the cache: float and Half. */
 constexpr int cacheTypes = 2;
 /** Floats of scratch that `recover` keeps for outputs on their way to a cache of halves. */
@@ -167,6 +160,12 @@ struct RecoverJob {
   int64_t missingCount;
   int64_t parts;  // 2: keys and values are different chunks, 1: they are not
 };
+
+/** The input of a position: one of the stretch's own, or, before it, a kept one. */
+static inline const float* recoverInput(const RecoverJob& job, const Stretch& stretch, int64_t position) {
+  if (position >= stretch.position) return job.x + (stretch.row + position - stretch.position) * job.d;
+  return job.inputs + (stretch.sequence * job.window + position % job.window) * job.d;
+}
 
 struct ScreenJob {
   float* out;           // [rows, words]

@@ -1,5 +1,5 @@
 /** Numbers as people read them. */
-import type { WeightFormat } from "../models/checkpoint.ts";
+import type { Model } from "../models/model.ts";
 
 const grouped = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
 
@@ -13,7 +13,7 @@ export function megabytes(bytes: number): string {
 }
 
 /** int4 (tables in int8); one word where tables are in the same. */
-export const weightFormat = ({ dtype, tables = dtype }: WeightFormat): string =>
+export const weightFormat = ({ dtype, tables }: Pick<Model, "dtype" | "tables">): string =>
   tables === dtype ? dtype : `${dtype} (tables in ${tables})`;
 
 /** 0.1234 → 12.3 % */

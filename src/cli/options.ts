@@ -75,11 +75,6 @@ export interface CommonFlags {
   readonly quiet?: boolean;
 }
 
-export const tablesOption: Option = new Option(
-  "--tables <format>",
-  "format of the embeddings and the output layer (default: that of the weights, but int8 with int4)",
-).choices(weightDtypes);
-
 export const commonOptions: readonly Option[] = [
   new Option(
     "--backend <name>",
@@ -95,7 +90,10 @@ export const commonOptions: readonly Option[] = [
   new Option("--dtype <format>", "format of the weights in memory (default: as they are stored)").choices(
     weightDtypes,
   ),
-  tablesOption,
+  new Option(
+    "--tables <format>",
+    "format of the embeddings and the output layer (default: that of the weights, but int8 with int4)",
+  ).choices(weightDtypes),
   new Option("--json", "print one JSON document on stdout, everything else on stderr"),
   new Option("--quiet", "no progress and no remarks on stderr"),
 ];

@@ -130,8 +130,9 @@ export function openOptTensors(
     const { role, shape } = wanted;
     const name = isPrepared ? preparedName(wanted) : wanted.name;
     const info = weights.tensors.get(name)!;
-    const stored = { dtype: weightDtypeOf(info), tables: tables ?? weightDtypeOf(info) };
-    const kind = dtypeFor(role, dtype === undefined ? stored : { dtype, tables });
+    const stored = weightDtypeOf(info);
+    const asStored = { dtype: stored, tables: tables ?? stored };
+    const kind = dtypeFor(role, dtype === undefined ? asStored : { dtype, tables });
     const mapped = map(info, kind, shape);
     if (mapped !== null) return mapped;
     if (role === "vector") return readVector(name, shape);

@@ -6,10 +6,10 @@ import { fileURLToPath } from "node:url";
 import type { Format } from "../formats.ts";
 
 /** What dejavu calls the formats. By itself it keeps tables in int8 beside int4; the others' are in four bits here. */
-const formats: Record<Format, string[]> = {
-  int4: ["--dtype", "int4", "--tables", "int4"],
-  f16: ["--dtype", "f16"],
-  q8: ["--dtype", "int8"],
+const formats: Record<Format, { readonly dtype: string; readonly options: readonly string[] }> = {
+  int4: { dtype: "int4", options: ["--tables", "int4"] },
+  f16: { dtype: "f16", options: [] },
+  q8: { dtype: "int8", options: [] },
 };
 
 export interface DejavuJob {
@@ -29,7 +29,8 @@ export const dejavuCommand = (job: DejavuJob): string[] => [
   program,
   "bench",
   ...["--shape", job.shape],
-  ...formats[job.format],
+  ...["--dtype", formats[job.format].dtype],
+  ...formats[job.format].options,
   ...["--mlp-density", String(job.mlpDensity)],
   ...["--head-density", String(job.headDensity)],
   ...["--prompt-tokens", job.prompts.join(",")],
@@ -125,7 +126,7 @@ export function parseDejavu(json: unknown, job: DejavuJob): DejavuTiming {
   const threads = report.at("threads").positive;
   if (threads !== job.threads) throw new Error(`dejavu ran ${threads} threads, not ${job.threads}`);
   const dtype = report.at("model").at("dtype").text;
-  const wanted = formats[job.format][1];
+  const wanted = formats[job.format].dtype;
   if (dtype !== wanted) throw new Error(`dejavu ran ${dtype}, not ${wanted}`);
   const machine = report.at("machine");
   return {
