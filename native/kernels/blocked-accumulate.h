@@ -17,6 +17,12 @@ struct AddedTile : Panels<rows> {
 };
 using ManyTile = AddedTile<6, lanes == 16 ? 4 : 2, 256>;
 using FewTile = AddedTile<4, lanes == 16 ? 6 : 3, 64>;
+/** For more than four of the few: where there are registers for all eight, weights pass once. */
+using EightTile = AddedTile<lanes == 16 ? 8 : 4, 3, 64>;
+/** Columns of a chunk: runs of memory long enough to please the prefetcher, and chains that stay in the second cache. */
+constexpr int64_t leastFewColumns = 1056, mostFewColumns = 2304;
+static_assert(leastFewColumns % FewTile::columns == 0 && mostFewColumns % FewTile::columns == 0, "chunks are whole tiles");
+static_assert(FewTile::columns % EightTile::columns == 0, "and so of both");
 
 /** Goes through the blocks of all strands: `each(strand, from, to)`. */
 template <class Tile, class Each>
@@ -48,13 +54,22 @@ struct WidenedColumns {
     UNROLL for (int c = 0; c < Tile::c; c++) b[c] = V::load(first + s * Tile::columns + c * lanes);
   }
 };
-/** … or where they are, and, if asked, widened for the next panel of x. */
+/** … or where they are, and, if asked, widened for the next panel of x. Fields of the job would be read again at each step. */
 template <class Tile, class T, bool widens>
 struct DirectColumns {
-  const BlockedJob& job;
-  int64_t position, first;
+  const uint8_t* data;
+  int64_t stride;
+  const int32_t* index;
+  int64_t position;
   float* widened;
-  const T* row(int64_t s) const { return rowOf<T>(job.weight, weightRow(job, position + s)) + first; }
+
+  DirectColumns(const BlockedJob& job, int64_t position, int64_t first, float* widened)
+      : data(job.weight.data + first * (int64_t)sizeof(T)),
+        stride(job.weight.stride),
+        index(job.index),
+        position(position),
+        widened(widened) {}
+  const T* row(int64_t s) const { return (const T*)(data + (index ? index[position + s] : position + s) * stride); }
   void load(F (&b)[Tile::c], int64_t s) const {
     const T* from = row(s);
     UNROLL for (int c = 0; c < Tile::c; c++) {
@@ -65,12 +80,15 @@ struct DirectColumns {
 };
 
 /** Fetches the same columns of rows so many steps later. */
-template <class Columns>
+template <class Columns, int bytes>
 struct ColumnsSoon {
   const Columns& w;
   int64_t ahead, last;
   FETCH void step(int64_t s) const {
-    UNROLL for (int i = 0; i < 4; i++) V::prefetch(w.row(smaller(s + i + ahead, last)));
+    UNROLL for (int i = 0; i < 4; i++) {
+      const auto* row = (const uint8_t*)w.row(smaller(s + i + ahead, last));
+      UNROLL for (int at = 0; at < bytes; at += 64) V::prefetch(row + at);
+    }
   }
 };
 
@@ -83,14 +101,14 @@ struct PackedFactors {
 /** … or where it is. */
 template <int X>
 struct DirectFactors {
-  const BlockedJob& job;
+  const int32_t* index;
   int64_t position;
   const float* rows[X];
 
-  DirectFactors(const BlockedJob& job, int64_t position, int64_t row) : job(job), position(position) {
+  DirectFactors(const BlockedJob& job, int64_t position, int64_t row) : index(job.index), position(position) {
     for (int r = 0; r < X; r++) rows[r] = job.x + (row + r) * job.xColumns;
   }
-  float factor(int64_t s, int r) const { return rows[r][weightRow(job, position + s)]; }
+  float factor(int64_t s, int r) const { return rows[r][index ? index[position + s] : position + s]; }
 };
 
 /** Continues (or starts) the chains of X rows by C vectors of columns over `steps` weight rows. */
@@ -191,13 +209,11 @@ void multiplyAccumulate(const void* data, int64_t number, float* scratch) {
 }
 
 /** The same with weights and factors where they are. */
-template <class T>
-void multiplyFewAccumulate(const void* data, int64_t number, float* scratch) {
-  using Tile = FewTile;
-  const BlockedJob& job = *(const BlockedJob*)data;
+template <class Tile, class T>
+void addFew(const BlockedJob& job, int64_t number, float* scratch) {
   AddedChunk<Tile> chunk(job, number, scratch, 1);
   // Rows that lie far apart drive each other out of L1 before the next panel of x comes.
-  bool returns = Tile::depth * job.weight.stride <= 24 << 10;
+  bool returns = Tile::depth * job.weight.stride <= 24 << 10, isOne = job.rows <= Tile::x;
   chunk.run([&](float* chains, int64_t from, int64_t to, bool isFirst) {
     for (int64_t c = 0; c < chunk.columns; c++) {
       int64_t at = chunk.first + c * Tile::columns, count = smaller(Tile::columns, chunk.first + chunk.width - at);
@@ -208,21 +224,29 @@ void multiplyFewAccumulate(const void* data, int64_t number, float* scratch) {
       };
       NothingSoon none;
       WidenedColumns<Tile> widened{chunk.weights};
-      DirectColumns<Tile, T, false> direct{job, from, at, nullptr};
-      DirectColumns<Tile, T, true> widening{job, from, at, chunk.weights};
-      ColumnsSoon<decltype(widening)> soon{widening, Tile::depth, job.depth - from - 1};
+      DirectColumns<Tile, T, false> direct(job, from, at, nullptr);
+      DirectColumns<Tile, T, true> widening(job, from, at, chunk.weights);
+      ColumnsSoon<decltype(direct), Tile::columns * sizeof(T)> soon{direct, Tile::depth, job.depth - from - 1};
       bool isWhole = count == Tile::columns;
       if (!isWhole) {
         clear(chunk.weights, Tile::depth * Tile::columns);
-        chunk.widen<T>(chunk.weights, from, to, at, count);
+        chunk.template widen<T>(chunk.weights, from, to, at, count);
       }
       overPanels<Tile::x>(job.rows, [&](int64_t p, auto rows) __attribute__((always_inline)) {
         if (isWhole && returns) add(p, rows, direct, none);
+        else if (isWhole && isOne) add(p, rows, direct, soon);
         else if (isWhole && p == 0) add(p, rows, widening, soon);
         else add(p, rows, widened, none);
       });
     }
   });
+}
+
+template <class T>
+void multiplyFewAccumulate(const void* data, int64_t number, float* scratch) {
+  const BlockedJob& job = *(const BlockedJob*)data;
+  if (job.rows > FewTile::x) addFew<EightTile, T>(job, number, scratch);
+  else addFew<FewTile, T>(job, number, scratch);
 }
 
 }  // namespace

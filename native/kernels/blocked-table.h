@@ -17,7 +17,7 @@ constexpr Blocked blocked = {
      FLOATS(multiplyAccumulate, accumulateShorts<int8_t>, accumulateShorts<Codes4>)},
     {FewProduct::x, fewRows, 0, 48 * FewProduct::w, FewProduct::w, productDepth*(fewRows + FewProduct::x), 0, lanes, {},
      FLOATS(multiplyFew, nullptr, nullptr)},
-    {FewTile::x, fewRows, 4 * FewTile::columns, 24 * FewTile::columns, FewTile::columns,
+    {EightTile::x, fewRows, leastFewColumns, mostFewColumns, FewTile::columns,
      FewTile::depth* FewTile::columns, 0, 2, {}, FLOATS(multiplyFewAccumulate, nullptr, nullptr)},
 };
 
