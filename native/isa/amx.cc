@@ -17,8 +17,6 @@ constexpr TileShape tileShape;
 
 /** The registers are in use only while a chunk is done, so that a thread that waits has no state of theirs to save. */
 struct Unit {
-  static constexpr bool multipliesCodes = true;
-
   Unit() { _tile_loadconfig(&tileShape); }
   ~Unit() { _tile_release(); }
   Unit(const Unit&) = delete;

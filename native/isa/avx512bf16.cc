@@ -8,8 +8,6 @@ namespace dejavu::DEJAVU_ISA {
 namespace {
 
 struct Unit {
-  static constexpr bool multipliesCodes = false;
-
   template <int L, int R>
   void multiply(float* sums, const uint16_t* left, const uint16_t* right, int64_t steps, bool fresh, const Ahead& ahead) {
     for (int64_t s = 0; s < steps; s++) ahead.fetch(s);
@@ -21,8 +19,9 @@ struct Unit {
  private:
   static constexpr int rowsAtOnce = 8;
 
+  /** A function of its own: constants of the loops around it would take registers, and chains would wait on the stack. */
   template <int R>
-  static void rows(float* sums, const uint16_t* left, const uint16_t* right, int64_t steps, bool fresh) {
+  static __attribute__((noinline)) void rows(float* sums, const uint16_t* left, const uint16_t* right, int64_t steps, bool fresh) {
     __m512 acc[rowsAtOnce * R];
     UNROLL for (int i = 0; i < rowsAtOnce; i++)
       UNROLL for (int r = 0; r < R; r++)

@@ -3,7 +3,6 @@
  * - `Unit` itself is constructed at the start of a chunk and destroyed at its end;
  * - `Unit::multiply<L, R>(sums, left, right, steps, fresh)`: sums[l][r] (+)= left[l] · right[r] for L tiles of rows and R
  *   tiles of pairs, over `steps`; a tile of sums is [16, 16] floats and sums[l][r] lies at (2 l + r) tiles;
- * - `Unit::multipliesCodes`: whether products with int8 and int4 weights are faster here than in integers.
  */
 #pragma once
 #include "gemm-pack.h"
@@ -144,19 +143,11 @@ void gemmAccumulate(const void* data, int64_t chunk, float* scratch) {
   finishAccumulate(job, space, first, width);
 }
 
-template <class T>
-constexpr Kernel productOfCodes() {
-  if constexpr (Unit::multipliesCodes)
-    return gemmProduct<T>;
-  else
-    return nullptr;
-}
-
 constexpr Gemm makeGemm() {
   return {
       packProduct,
       {nullptr, nullptr, packAccumulate<Brain>, packAccumulate<Int8>, packAccumulate<Int4>},
-      {nullptr, nullptr, gemmProduct<Brain>, productOfCodes<Int8>(), productOfCodes<Int4>()},
+      {nullptr, nullptr, gemmProduct<Brain>, gemmProduct<Int8>, gemmProduct<Int4>},
       {nullptr, nullptr, gemmAccumulate<Brain>, gemmAccumulate<Int8>, gemmAccumulate<Int4>},
   };
 }
