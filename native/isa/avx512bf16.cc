@@ -1,4 +1,4 @@
-/** Products of bfloat16 pairs in ordinary registers, for machines with AVX512_BF16 and no AMX. */
+/** Products of bfloat16 pairs in ordinary registers, for AMD's machines with AVX512_BF16. */
 #include <immintrin.h>
 
 #define DEJAVU_ISA avx512bf16

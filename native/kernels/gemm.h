@@ -2,7 +2,7 @@
  * The many-row product and accumulation on `Unit`, which a file of native/isa defines before it includes this one:
  * - `Unit` itself is constructed at the start of a chunk and destroyed at its end;
  * - `Unit::multiply<L, R>(sums, left, right, steps, fresh)`: sums[l][r] (+)= left[l] · right[r] for L tiles of rows and R
- *   tiles of pairs, over `steps`; a tile of sums is [16, 16] floats and sums[l][r] lies at (2 l + r) tiles;
+ *   tiles of pairs, over `steps`; a tile of sums is [16, 16] floats and sums[l][r] lies at (2 l + r) tiles.
  */
 #pragma once
 #include "gemm-pack.h"
