@@ -69,7 +69,7 @@ struct DirectColumns {
         index(job.index),
         position(position),
         widened(widened) {}
-  const T* row(int64_t s) const { return (const T*)(data + (index ? index[position + s] : position + s) * stride); }
+  const T* row(int64_t s) const { return (const T*)(data + weightRow(index, position + s) * stride); }
   void load(F (&b)[Tile::c], int64_t s) const {
     const T* from = row(s);
     UNROLL for (int c = 0; c < Tile::c; c++) {
@@ -108,7 +108,7 @@ struct DirectFactors {
   DirectFactors(const BlockedJob& job, int64_t position, int64_t row) : index(job.index), position(position) {
     for (int r = 0; r < X; r++) rows[r] = job.x + (row + r) * job.xColumns;
   }
-  float factor(int64_t s, int r) const { return rows[r][index ? index[position + s] : position + s]; }
+  float factor(int64_t s, int r) const { return rows[r][weightRow(index, position + s)]; }
 };
 
 /** Continues (or starts) the chains of X rows by C vectors of columns over `steps` weight rows. */

@@ -49,8 +49,9 @@ constexpr int64_t bytesOf<Codes4>(int64_t columns) {
   return columns / 2;
 }
 
-/** The weight row at a position of the set. */
-inline int64_t weightRow(const BlockedJob& job, int64_t position) { return job.index ? job.index[position] : position; }
+/** The weight row at a position of the set; `index` as in the job. */
+inline int64_t weightRow(const int32_t* index, int64_t position) { return index ? index[position] : position; }
+inline int64_t weightRow(const BlockedJob& job, int64_t position) { return weightRow(job.index, position); }
 
 /** What a chunk will need next: fetched a line at a time, at even distances over the steps until then. */
 class Soon {
