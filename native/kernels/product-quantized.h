@@ -30,15 +30,18 @@ void productRowsQuantized(const void* data, int64_t chunk, float*) {
   const PreparedPart* x = (const PreparedPart*)(job.prepared + row * job.preparedStride);
   float* out = job.out + row * job.n;
   constexpr int W = V::wideCodes;
-  auto run = [&](auto ahead) __attribute__((always_inline)) {
+  auto run = [&](auto wide, auto ahead) __attribute__((always_inline)) {
+    constexpr int W = decltype(wide)::value;
     NoFetch none;
     RowSteps<W, decltype(ahead)::value / W> steps(job.weight, Cursor(job.set, row, first), last - first, 0);
     while (steps.step()) quantizedStep<W, Q>(job, x, out, steps.index, steps);
     while (steps.last()) quantizedStep<1, Q>(job, x, out, steps.index, none);
   };
-  // Of short rows, as many bytes ahead are more rows.
-  if (job.k <= partColumns) run(Number<16>{});
-  else run(Number<4>{});
+  // Of short rows, as many bytes ahead are more rows; scattered ones keep memory busier when more are read side by side.
+  constexpr int scattered = Q::lineColumns == lineColumns4 && W > 1 ? 2 * W : W;
+  if (job.k <= partColumns) run(Number<W>{}, Number<16>{});
+  else if (scattered > W && job.set.indices) run(Number<scattered>{}, Number<scattered>{});
+  else run(Number<W>{}, Number<4>{});
 }
 
 /** Rows that follow each other are fetched so many ahead. */
