@@ -29,7 +29,6 @@ void productRowsQuantized(const void* data, int64_t chunk, float*) {
   if (first >= last) return;
   const PreparedPart* x = (const PreparedPart*)(job.prepared + row * job.preparedStride);
   float* out = job.out + row * job.n;
-  constexpr int W = V::wideCodes;
   auto run = [&](auto wide, auto ahead) __attribute__((always_inline)) {
     constexpr int W = decltype(wide)::value;
     NoFetch none;
@@ -37,11 +36,13 @@ void productRowsQuantized(const void* data, int64_t chunk, float*) {
     while (steps.step()) quantizedStep<W, Q>(job, x, out, steps.index, steps);
     while (steps.last()) quantizedStep<1, Q>(job, x, out, steps.index, none);
   };
-  // Of short rows, as many bytes ahead are more rows; scattered ones keep memory busier when more are read side by side.
-  constexpr int scattered = Q::lineColumns == lineColumns4 && W > 1 ? 2 * W : W;
-  if (job.k <= partColumns) run(Number<W>{}, Number<16>{});
-  else if (scattered > W && job.set.indices) run(Number<scattered>{}, Number<scattered>{});
-  else run(Number<W>{}, Number<4>{});
+  constexpr int inSequence = V::wideCodes;
+  // Scattered rows of int4 are so short that memory is busier with twice as many side by side.
+  constexpr int scattered = Q::lineColumns == lineColumns4 && inSequence > 1 ? 2 * inSequence : inSequence;
+  // Of short rows, as many bytes ahead are more rows.
+  if (job.k <= partColumns) run(Number<inSequence>{}, Number<16>{});
+  else if (job.set.indices) run(Number<scattered>{}, Number<scattered < 4 ? 4 : scattered>{});
+  else run(Number<inSequence>{}, Number<4>{});
 }
 
 /** Rows that follow each other are fetched so many ahead. */
