@@ -21,7 +21,7 @@ using dejavu::Matrix;
 using dejavu::Queue;
 
 /** Raised with every change of this surface or of the command list; the other side refuses any other number. */
-constexpr int surfaceVersion = 6;
+constexpr int surfaceVersion = 7;
 constexpr size_t alignment = 64;
 
 /**

@@ -18,19 +18,16 @@ int64_t pieceLength(int64_t total, int64_t bytesEach, int64_t step, int threads,
 
 }  // namespace
 
-/** Rounds rows of x for a product with quantized weights, once for all weight rows and for all ops of a fork. */
-void Queue::prepare(const Matrix& weight, const Matrix& x, int64_t rows, ProductJob& job) {
-  job.preparedStride = preparedBytes(x.columns);
+/** Rounds rows of x for products with quantized weights, once for all weight rows and for all ops of a fork. */
+const uint8_t* Queue::prepare(const Matrix& weight, const Matrix& x, int64_t rows) {
   for (const Prepared& made : prepared_)
-    if (made.x == x.data && made.weight == weight.dtype && made.rows >= rows) {
-      job.prepared = made.start;
-      return;
-    }
-  uint8_t* rowsOfX = arena_.take(static_cast<size_t>(rows * job.preparedStride));
+    if (made.x == x.data && made.weight == weight.dtype && made.rows >= rows) return made.start;
+  int64_t stride = preparedBytes(x.columns);
+  uint8_t* rowsOfX = arena_.take(static_cast<size_t>(rows * stride));
   prepared_.push_back({x.data, weight.dtype, rows, rowsOfX});
-  job.prepared = rowsOfX;
-  PrepareJob preparation{x.floats(), nullptr, rowsOfX, job.preparedStride, x.columns};
+  PrepareJob preparation{x.floats(), rowsOfX, stride, x.columns};
   pool_.run(table_.prepare[weightIndex(weight.dtype)], &preparation, rows);
+  return rowsOfX;
 }
 
 void Queue::product(Words& words) {
@@ -62,7 +59,10 @@ void Queue::product(Words& words) {
   job.chunkRows = pieceLength(most, weight.rowBytes() * xRows, 16, pool_.threads(), 6);
   job.chunks = quotient(most, job.chunkRows);
   if (tiles) pool_.reserve(panelScratch);
-  if (isQuantized(weight.dtype)) prepare(weight, x, rows, job);
+  if (isQuantized(weight.dtype)) {
+    job.prepared = prepare(weight, x, rows);
+    job.preparedStride = preparedBytes(k);
+  }
   Kernel kernel = tiles ? table_.productTiles[type] : table_.productRows[type];
   submit(kernel, job, job.chunks * (tiles ? quotient(rows, blockRows) : rows));
 }

@@ -114,11 +114,9 @@ class Queue {
     arena_.clear();
     prepared_.clear();
   }
-  /** Gives the job what products with quantized weights need of x. */
-  void prepare(const Matrix& weight, const Matrix& x, int64_t rows, ProductJob& job);
-  void prepare(RecoverJob& job, Dtype weight);
+  const uint8_t* prepare(const Matrix& weight, const Matrix& x, int64_t rows);
   void keepPlan(RecoverJob& job);
-  void keepInputs(const RecoverJob& job, float* inputs, int32_t* filled) const;
+  void keepInputs(const RecoverJob& job, uint8_t* inputs, int32_t* filled) const;
   void cutIntoStrands(AccumulateJob& job, int64_t step);
 
   void embedding(Words& words);

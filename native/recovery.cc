@@ -6,6 +6,20 @@
 #include "work.h"
 
 namespace dejavu {
+namespace {
+
+/**
+ * Asks early for the memory that a few rows' inputs are going to be kept in. It was last used a window ago: writing to it
+ * line by line took longer than all else that is done here for a token (16 µs for 8 KB).
+ */
+void fetchKept(const uint8_t* inputs, int64_t inputBytes, const Places& places, int64_t window, int64_t rows) {
+  for (int64_t r = 0; r < rows && r < 8; r++) {
+    const uint8_t* kept = inputs + (places.sequences[r] * window + places.positions[r] % window) * inputBytes;
+    for (int64_t at = 0; at < inputBytes; at += 64) __builtin_prefetch(kept + at, 1);
+  }
+}
+
+}  // namespace
 
 void Queue::recover(Words& words) {
   const Matrix& keys = cache(words.next());
@@ -31,7 +45,10 @@ void Queue::recover(Words& words) {
   need(keyWeight.rows == width && keyWeight.columns == d, "recover: the keys' weights have the wrong shape");
   need(valueWeight.rows == width && valueWeight.columns == d, "recover: the values' weights have the wrong shape");
   need(keyWeight.dtype == valueWeight.dtype, "recover: the weights differ in dtype");
-  need(inputs.rows % sequences == 0 && inputs.columns == d, "recover: the inputs have the wrong shape");
+  bool isRounded = isQuantized(keyWeight.dtype);
+  int64_t inputBytes = isRounded ? preparedBytes(d) : d * static_cast<int64_t>(sizeof(float));
+  need(inputs.rows % sequences == 0 && inputs.columns * static_cast<int64_t>(sizeof(float)) == inputBytes,
+       "recover: the inputs have the wrong shape");
   int64_t window = inputs.rows / sequences;
   need(refresh > 0 && refresh <= window, "recover: the refresh exceeds the window");
   need(filled.rows == sequences && filled.columns == heads, "recover: filled has the wrong shape");
@@ -39,54 +56,45 @@ void Queue::recover(Words& words) {
   checkUnits(units, rows);
   if (rows == 0) return;
 
+  auto kept = static_cast<uint8_t*>(inputs.data);
+  fetchKept(kept, inputBytes, places, window, rows);
   int64_t cacheRows = keys.rows < values.rows ? keys.rows : values.rows;
   int64_t most = planRecovery(units, places, filled.integers(), refresh, window, rows, cacheRows);
-  RecoverJob job{{keys.data, values.data},
-                 {keyWeight.weights(), valueWeight.weights()},
-                 {keyBias, valueBias},
-                 x.floats(),
-                 inputs.floats(),
-                 nullptr,
-                 nullptr,
-                 static_cast<int64_t>(stretches_.size()),
-                 places,
-                 heads,
-                 headDim,
-                 d,
-                 window,
-                 0,
-                 nullptr,
-                 0,
-                 2};
-  int64_t bytes = headDim * keyWeight.rowBytes();
-  if (bytes < pieceBytes) job.parts = 1;
-  pool_.reserve(static_cast<size_t>(recoverOutputs(headDim)) + panelScratch);
   if (!group_.isOpen()) forget();
-  if (isQuantized(keyWeight.dtype)) prepare(job, keyWeight.dtype);
+  RecoverJob job{};
+  job.cache[0] = keys.data, job.cache[1] = values.data;
+  job.weight[0] = keyWeight.weights(), job.weight[1] = valueWeight.weights();
+  job.bias[0] = keyBias, job.bias[1] = valueBias;
+  job.x = isRounded ? prepare(keyWeight, x, rows) : static_cast<const uint8_t*>(x.data);
+  job.inputs = kept, job.inputBytes = inputBytes;
+  job.places = places;
+  job.heads = heads, job.headDim = headDim, job.d = d, job.window = window;
+  int64_t bytes = headDim * keyWeight.rowBytes();
+  job.parts = bytes < pieceBytes ? 1 : 2;
   keepPlan(job);
+  pool_.reserve(static_cast<size_t>(recoverOutputs(headDim)) + panelScratch);
   Kernel kernel = table_.recover[keys.dtype == Dtype::f16][weightIndex(keyWeight.dtype)];
   int64_t chunks = quotient(most, blockRows) * job.missingCount * job.parts;
   bool isSmall = bytes * job.missingCount * most * 2 < inlineBytes;
   // Where the rows' own inputs take the place of some that are still to be read, the job cannot wait for the join.
   auto replacesNone = [&](const Stretch& stretch) { return stretch.position + stretch.rows - stretch.lowest <= window; };
-  if (isQuantized(keyWeight.dtype) || std::all_of(stretches_.begin(), stretches_.end(), replacesNone))
+  if (std::all_of(stretches_.begin(), stretches_.end(), replacesNone))
     submit(kernel, job, chunks, isSmall);
   else
     runNow(kernel, &job, chunks, isSmall);
 
   std::copy_n(caught_.begin(), rows, counts.integers() + slot * counts.columns);
-  keepInputs(job, inputs.floats(), filled.integers());
+  keepInputs(job, kept, filled.integers());
 }
 
 /** What the rows leave behind: how far each head is filled, and their inputs. */
-void Queue::keepInputs(const RecoverJob& job, float* inputs, int32_t* filled) const {
-  int64_t d = job.d, window = job.window;
+void Queue::keepInputs(const RecoverJob& job, uint8_t* inputs, int32_t* filled) const {
   const Span* span = spans_.data();
   for (const Stretch& stretch : stretches_) {
     for (int64_t h = 0; h < job.heads; h++, span++) filled[stretch.sequence * job.heads + h] = static_cast<int32_t>(span->to);
-    for (int64_t i = stretch.rows > window ? stretch.rows - window : 0; i < stretch.rows; i++)
-      std::memcpy(inputs + (stretch.sequence * window + (stretch.position + i) % window) * d,
-                  job.x + (stretch.row + i) * d, static_cast<size_t>(d) * sizeof(float));
+    for (int64_t i = stretch.rows > job.window ? stretch.rows - job.window : 0; i < stretch.rows; i++)
+      std::memcpy(inputs + (stretch.sequence * job.window + (stretch.position + i) % job.window) * job.inputBytes,
+                  job.x + (stretch.row + i) * job.inputBytes, static_cast<size_t>(job.inputBytes));
   }
 }
 
@@ -97,29 +105,12 @@ void Queue::keepPlan(RecoverJob& job) {
     return std::memcpy(arena_.take(bytes), items.data(), bytes);
   };
   job.stretches = static_cast<const Stretch*>(keep(stretches_));
+  job.stretchCount = static_cast<int64_t>(stretches_.size());
   job.spans = static_cast<const Span*>(keep(spans_));
   auto missing = reinterpret_cast<int32_t*>(arena_.take(total_.size() * sizeof(int32_t)));
   for (size_t h = 0; h < total_.size(); h++)
     if (total_[h] > 0) missing[job.missingCount++] = static_cast<int32_t>(h);
   job.missing = missing;
-}
-
-/** Rounds the inputs of all positions that any head computes, once for all heads, keys and values. */
-void Queue::prepare(RecoverJob& job, Dtype weight) {
-  job.preparedStride = preparedBytes(job.d);
-  int64_t rows = 0;
-  for (const Stretch& stretch : stretches_) rows += stretch.position + stretch.rows - stretch.lowest;
-  uint8_t* out = arena_.take(static_cast<size_t>(rows * job.preparedStride));
-  auto from = reinterpret_cast<const float**>(arena_.take(static_cast<size_t>(rows) * sizeof(float*)));
-  int64_t row = 0;
-  for (Stretch& stretch : stretches_) {
-    stretch.prepared = out + row * job.preparedStride;
-    for (int64_t p = stretch.lowest; p < stretch.position + stretch.rows; p++)
-      from[row++] = recoverInput(job, stretch, p);
-  }
-  PrepareJob preparation{nullptr, from, out, job.preparedStride, job.d};
-  bool isSmall = rows * job.d * static_cast<int64_t>(sizeof(float)) < inlineBytes;
-  runNow(table_.prepare[weightIndex(weight)], &preparation, rows, isSmall);
 }
 
 /**
@@ -139,7 +130,7 @@ int64_t Queue::planRecovery(const Units& units, const Places& places, const int3
     if (!follows(places, r)) {
       for (const Stretch& other : stretches_)
         need(other.sequence != sequence, "recover: a sequence's rows do not follow each other");
-      stretches_.push_back({sequence, r, position, 0, position, nullptr});
+      stretches_.push_back({sequence, r, position, 0, position});
       for (int64_t h = 0; h < heads; h++)
         spans_.push_back({filled[sequence * heads + h], filled[sequence * heads + h]});
     }

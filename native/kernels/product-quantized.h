@@ -45,23 +45,42 @@ void productRowsQuantized(const void* data, int64_t chunk, float*) {
   else run(Number<inSequence>{}, Number<4>{});
 }
 
-/** Rows that follow each other are fetched so many ahead. */
-constexpr int64_t rowsAhead = 4;
+/** Weight rows that a panel treats side by side, and those behind them that are fetched meanwhile. */
+constexpr int panelRows = V::wideCodes, panelAhead = 4;
 
-/** Rows of x, prepared, against one weight row; the one so many rows behind it is fetched. */
-template <class Q>
-inline void quantizedPanel(const Weights& weight, int64_t index, int64_t ahead, const PreparedPart* const* x, int64_t count,
-                           float* const* out, const float* bias, bool relu) {
-  QuantizedRow row = quantizedRow(weight, index);
-  RowsBehind<uint8_t> next{&row.codes, ahead * weight.stride};
-  constexpr int X = 4;
+/** Rows of x, prepared, against W weight rows; `ahead` rows behind each, another one is fetched. */
+template <int W, class Q>
+inline void quantizedPanel(const Weights& weight, const int64_t* index, int64_t ahead, const PreparedPart* const* x,
+                           int64_t count, float* const* out, const float* bias, bool relu) {
+  QuantizedRow rows[W];
+  const uint8_t* codes[W];
+  for (int r = 0; r < W; r++) codes[r] = (rows[r] = quantizedRow(weight, index[r])).codes;
+  RowsBehind<uint8_t> next{codes, ahead * weight.stride};
+  constexpr int X = W > 1 ? 2 : 4;  // as many chains as there are registers for
   overPanels<X>(count, [&](int64_t p, auto number) __attribute__((always_inline)) {
     constexpr int n = decltype(number)::value;
     int64_t c = p * X;
-    float total[n];
-    quantizedDots<1, n, Q>(total, &row, x + c, weight.stride, next);
-    for (int i = 0; i < n; i++) out[c + i][index] = finish(bias, relu, total[i], index);
+    float total[n * W];
+    quantizedDots<W, n, Q>(total, rows, x + c, weight.stride, next);
+    for (int i = 0; i < n; i++)
+      for (int r = 0; r < W; r++) out[c + i][index[r]] = finish(bias, relu, total[i * W + r], index[r]);
   });
+}
+
+/** The panels of `count` weight rows, of which `next()` gives one after the other, in sequence if so. */
+template <class Q, class Next>
+inline void quantizedPanels(const Weights& weight, int64_t count, bool inSequence, Next next, const PreparedPart* const* x,
+                            int64_t xCount, float* const* out, const float* bias, bool relu) {
+  int64_t index[panelRows];
+  for (; count >= panelRows; count -= panelRows) {
+    for (int r = 0; r < panelRows; r++) index[r] = next();
+    int64_t ahead = inSequence && count >= panelRows + panelAhead ? panelAhead : 0;
+    quantizedPanel<panelRows, Q>(weight, index, ahead, x, xCount, out, bias, relu);
+  }
+  for (; panelRows > 1 && count > 0; count--) {
+    index[0] = next();
+    quantizedPanel<1, Q>(weight, index, 0, x, xCount, out, bias, relu);
+  }
 }
 
 template <class Q>
@@ -76,8 +95,7 @@ void productTilesQuantized(const void* data, int64_t chunk, float*) {
     x[c] = (const PreparedPart*)(job.prepared + (firstX + c) * job.preparedStride);
   }
   Cursor at(job.set, 0, first);
-  for (int64_t i = first; i < last; i++)
-    quantizedPanel<Q>(job.weight, at.next(), job.set.indices ? 0 : rowsAhead, x, count, out, job.bias, job.relu);
+  quantizedPanels<Q>(job.weight, last - first, !job.set.indices, [&] { return at.next(); }, x, count, out, job.bias, job.relu);
 }
 
 }  // namespace

@@ -97,8 +97,7 @@ inline void prepareRow(PreparedPart* parts, const float* x, int64_t k) {
 template <class Q>
 void prepare(const void* data, int64_t row, float*) {
   const PrepareJob& job = *(const PrepareJob*)data;
-  const float* x = job.from ? job.from[row] : job.x + row * job.k;
-  prepareRow<Q>((PreparedPart*)(job.out + row * job.stride), x, job.k);
+  prepareRow<Q>((PreparedPart*)(job.out + row * job.stride), job.x + row * job.k, job.k);
 }
 
 struct QuantizedRow {

@@ -68,12 +68,12 @@ void recoverQuantized(const void* data, int64_t chunk, float* scratch) {
   for (int64_t which = part; which < 2; which += job.parts) {
     const PreparedPart* x[blockRows];
     HeadRows<C> rows = gather<C>(job, job.cache[which], head, skipped, scratch, [&](int64_t c, const Stretch& stretch, int64_t p) {
-      x[c] = (const PreparedPart*)(stretch.prepared + (p - stretch.lowest) * job.preparedStride);
+      x[c] = (const PreparedPart*)recoverInput(job, stretch, p);
     });
     if (rows.count == 0) return;
-    Weights weight = headWeights(job, which, head);
-    for (int64_t row = 0; row < job.headDim; row++)
-      quantizedPanel<Q>(weight, row, rowsAhead, x, rows.count, rows.out, headBias(job, which, head), false);
+    int64_t row = 0;
+    quantizedPanels<Q>(headWeights(job, which, head), job.headDim, true, [&] { return row++; }, x, rows.count, rows.out,
+                       headBias(job, which, head), false);
     rows.store();
   }
 }
@@ -89,7 +89,7 @@ void recover(const void* data, int64_t chunk, float* scratch) {
     panel.k = job.d;
     panel.relu = false;
     HeadRows<C> rows = gather<C>(job, job.cache[which], head, skipped, scratch, [&](int64_t c, const Stretch& stretch, int64_t p) {
-      panel.x[c] = recoverInput(job, stretch, p);
+      panel.x[c] = (const float*)recoverInput(job, stretch, p);
     });
     if (rows.count == 0) return;
     panel.count = rows.count;

@@ -83,8 +83,7 @@ struct Weights {
 
 /** Rows of x made ready for products with quantized weights; quantized.h says what they hold. */
 struct PrepareJob {
-  const float* x;            // [rows, k]
-  const float* const* from;  // or, if not null, where each row is
+  const float* x;  // [rows, k]
   uint8_t* out;
   int64_t stride;  // bytes of a row of out
   int64_t k;
@@ -130,8 +129,7 @@ struct AttentionJob {
 /** Rows of one sequence with ascending positions, as they follow each other in x. */
 struct Stretch {
   int64_t sequence, row, position, rows;
-  int64_t lowest;           // the first position that any head computes
-  const uint8_t* prepared;  // the inputs from there on, if the weights are quantized
+  int64_t lowest;  // the first position that any head computes
 };
 /** The positions whose keys and values one head computes. */
 struct Span {
@@ -148,23 +146,23 @@ struct RecoverJob {
   void* cache[2];         // float or Half [cacheRows, heads * headDim]
   Weights weight[2];      // [heads * headDim, d]
   const float* bias[2];   // [heads * headDim] or null
-  const float* x;         // [rows, d]: the inputs of the positions of the stretches
-  const float* inputs;    // [sequences * window, d]: those of positions before
+  const uint8_t* x;       // [rows]: the inputs of the positions of the stretches, floats [d] or made ready for products
+  const uint8_t* inputs;  // [sequences * window]: those of positions before, alike
+  int64_t inputBytes;
   const Stretch* stretches;
   const Span* spans;  // [stretchCount, heads]
   int64_t stretchCount;
   Places places;
   int64_t heads, headDim, d, window;
-  int64_t preparedStride;  // bytes
   const int32_t* missing;  // [missingCount]: the heads that compute anything
   int64_t missingCount;
   int64_t parts;  // 2: keys and values are different chunks, 1: they are not
 };
 
 /** The input of a position: one of the stretch's own, or, before it, a kept one. */
-static inline const float* recoverInput(const RecoverJob& job, const Stretch& stretch, int64_t position) {
-  if (position >= stretch.position) return job.x + (stretch.row + position - stretch.position) * job.d;
-  return job.inputs + (stretch.sequence * job.window + position % job.window) * job.d;
+static inline const uint8_t* recoverInput(const RecoverJob& job, const Stretch& stretch, int64_t position) {
+  if (position >= stretch.position) return job.x + (stretch.row + position - stretch.position) * job.inputBytes;
+  return job.inputs + (stretch.sequence * job.window + position % job.window) * job.inputBytes;
 }
 
 struct ScreenJob {

@@ -1,7 +1,7 @@
 /** The preconditions of every op, checked alike on all backends: a violation is a bug in the caller and throws before any work. */
-import { type Dtype, isWeightDtype } from "../tensor/dtype.ts";
+import { type Dtype, isWeightDtype, type WeightDtype } from "../tensor/dtype.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import type { ActiveSet, Placement, Recovery } from "./contract.ts";
+import type { ActiveSet, Kernels, Placement, Recovery } from "./contract.ts";
 
 function fail(op: string, what: string): never {
   throw new RangeError(`${op}: ${what}`);
@@ -216,7 +216,9 @@ export function checkAttention(
   activeSet("attention", heads, headCount, rows);
 }
 
+/** @param columns what the backend keeps of an input */
 export function checkRecover(
+  columns: Kernels["recoveryColumns"],
   keys: Tensor,
   values: Tensor,
   x: Tensor,
@@ -245,7 +247,7 @@ export function checkRecover(
   placed(op, placement, rows);
   const sequences = placement.pages.shape[0]!;
   matrix(op, "filled", recovery.filled, "i32", sequences, width / headDim);
-  matrix(op, "inputs", recovery.inputs, "f32", sequences, d);
+  matrix(op, "inputs", recovery.inputs, "f32", sequences, columns(keyWeight.dtype as WeightDtype, d));
   const window = recovery.inputs.shape[0]! / sequences;
   integer(op, "window", window, 1);
   integer(op, "refresh", recovery.refresh, 1);

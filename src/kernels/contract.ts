@@ -27,7 +27,7 @@
  * float32; with int4 it may round that factor: to bfloat16, or those of up to eight rows that follow each other
  * to multiples of a 127th of the largest of them.
  */
-import type { Dtype, HostArray } from "../tensor/dtype.ts";
+import type { Dtype, HostArray, WeightDtype } from "../tensor/dtype.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 
 export type Activation = "none" | "relu";
@@ -65,7 +65,10 @@ export interface Placement {
 
 /** What lets a head skip its keys and values now and compute them later (Deja Vu, section 4.2). */
 export interface Recovery {
-  /** f32 [maxSequences · window, hidden_size]: inputs of the latest `window` positions p of a sequence, at row p mod window. */
+  /**
+   * f32 [maxSequences · window, `recoveryColumns`]: inputs of the latest `window` positions p of a sequence, at row p mod
+   * window. For one type of weights, for it decides what is kept of an input.
+   */
   readonly inputs: Tensor;
   /** i32 [maxSequences, heads]: keys and values of positions below this are in the cache. */
   readonly filled: Tensor;
@@ -179,6 +182,12 @@ export interface Kernels {
     placement: Placement,
     rows: number,
   ): void;
+
+  /**
+   * Columns of `Recovery.inputs` where x has d: as many for weights of floats, whose inputs are kept as they are. For
+   * quantized weights a backend may keep them in a form of its own, ready for products.
+   */
+  recoveryColumns(weight: WeightDtype, d: number): number;
 
   /**
    * Keeps x as the rows' inputs and brings the caches of the selected heads (null: all) up to date: for each row in

@@ -15,7 +15,8 @@ export interface CacheShape {
   readonly kvWidth: number;
   /** Of keys and values. */
   readonly dtype: CacheDtype;
-  readonly hiddenSize: number;
+  /** Of the inputs that skipped heads keep: what `recover` wants for the model's weights. */
+  readonly inputColumns: number;
   readonly heads: number;
   /** Sequences at a time. */
   readonly sequences: number;
@@ -147,11 +148,11 @@ export class KvCache {
     sets: ActiveSets,
     make: (dtype: "f32" | "i32", ...extents: number[]) => Tensor,
   ): Recovery[] {
-    const { layers, sequences, capacity, heads, hiddenSize } = this.#shape;
+    const { layers, sequences, capacity, heads, inputColumns } = this.#shape;
     // With a refresh only so many inputs can still be owed; without, all of them.
     const window = Math.min(refresh ?? capacity, capacity);
     return Array.from({ length: layers }, (_, layer) => ({
-      inputs: make("f32", sequences * window, hiddenSize),
+      inputs: make("f32", sequences * window, inputColumns),
       filled: make("i32", sequences, heads),
       refresh: window,
       counts: sets.counts,

@@ -4,6 +4,7 @@ import { Block, type BlockBuffers } from "../layers/block.ts";
 import { computeAll } from "../layers/compute-all.ts";
 import { type CacheDtype, KvCache } from "../layers/kv-cache.ts";
 import { ActiveSets } from "../sparsity/active-set.ts";
+import type { WeightDtype } from "../tensor/dtype.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import type { ModelShape, ModelState, StateOptions } from "./model.ts";
 import type { OptConfig } from "./opt-config.ts";
@@ -30,10 +31,10 @@ export class OptState implements ModelState {
     kernels: Kernels,
     config: OptConfig,
     shape: ModelShape,
-    options: StateOptions & { cacheDtype: CacheDtype; isScreened: boolean },
+    options: StateOptions & { weightDtype: WeightDtype; cacheDtype: CacheDtype; isScreened: boolean },
   ) {
     const { hiddenSize: d, ffnDim, vocabSize, layers, heads, headDim } = shape;
-    const { capacity, maxRows, sequences = 1, attention, cacheDtype, isScreened } = options;
+    const { capacity, maxRows, sequences = 1, attention, weightDtype, cacheDtype, isScreened } = options;
     const make = (...extents: number[]): Tensor => {
       const tensor = kernels.allocate("f32", extents);
       this.#owned.push(tensor);
@@ -67,7 +68,7 @@ export class OptState implements ModelState {
       layers,
       kvWidth: d,
       dtype: cacheDtype,
-      hiddenSize: d,
+      inputColumns: kernels.recoveryColumns(weightDtype, d),
       heads,
       sequences,
       capacity,

@@ -98,7 +98,7 @@ class OptModel implements Model {
     if (!Number.isInteger(maxRows) || maxRows < 1)
       throw new RangeError(`maxRows ${maxRows} is not at least 1`);
     const { cacheDtype = this.dtype === "f32" ? "f32" : "f16" } = options;
-    const all = { ...options, cacheDtype, isScreened: this.#isScreened };
+    const all = { ...options, weightDtype: this.dtype, cacheDtype, isScreened: this.#isScreened };
     return new OptState(this.kernels, this.#config, this.shape, all);
   }
 

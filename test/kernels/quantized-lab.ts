@@ -2,7 +2,7 @@
  * Quantized matrices from seeds and the native command list itself: the checks of the ops' callers are not under test
  * here. Matrices are kept beside what they stand for, as plain numbers.
  */
-import { opcode } from "../../src/kernels/native/addon-types.ts";
+import { opcode, recoveryColumns } from "../../src/kernels/native/addon-types.ts";
 import { loadAddon } from "../../src/kernels/native/binding.ts";
 import { CommandList } from "../../src/kernels/native/command-list.ts";
 import type { InstructionSet } from "../../src/kernels/native/native.ts";
@@ -14,6 +14,7 @@ import {
   numberToF16,
   type QuantizedDtype,
   toFloat32,
+  type WeightDtype,
 } from "../../src/tensor/dtype.ts";
 import { int4Divisors, quantizedLayout } from "../../src/tensor/quantized.ts";
 import { blockOf } from "./float64-quantized.ts";
@@ -222,7 +223,7 @@ export class Bench {
     rows: number,
   ): void {
     const [width, d] = [keys.values[0]!.length, x.values[0]!.length];
-    const inputs = this.zeros(rows, d);
+    const inputs = this.zeros(rows, recoveryColumns(keyWeight.tensor.dtype as WeightDtype, d));
     const filled = this.integers(new Array(width / headDim).fill(0));
     const [counts, sequences] = [
       this.integers(new Array(rows).fill(0)),

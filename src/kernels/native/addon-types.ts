@@ -1,9 +1,10 @@
 /** The whole binary surface: what native/addon.cc exports and the numbers that its command list is made of. */
-import type { Dtype } from "../../tensor/dtype.ts";
-import type { Activation } from "../contract.ts";
+import { type Dtype, isQuantized } from "../../tensor/dtype.ts";
+import { partBlocks, partColumns } from "../../tensor/quantized.ts";
+import type { Activation, Kernels } from "../contract.ts";
 
 /** Raised with every change of this file or of native/; a binary with another number is refused. */
-export const surfaceVersion = 6;
+export const surfaceVersion = 7;
 
 /** From the most to the least that a machine may offer. */
 export const instructionSets = ["amx", "avx512vnni", "avx512", "avx2", "neon", "portable"] as const;
@@ -19,6 +20,10 @@ export const dtypeNumber: Readonly<Record<Dtype, number>> = {
   int8: 5,
   int4: 6,
 };
+
+/** For quantized weights a row of `PreparedPart` of native/kernels/table.h: a byte for each column, two numbers for each block. */
+export const recoveryColumns: Kernels["recoveryColumns"] = (weight, d) =>
+  isQuantized(weight) ? Math.ceil(d / partColumns) * (partColumns / 4 + 2 * partBlocks) : d;
 
 export const activationNumber: Readonly<Record<Activation, number>> = { none: 0, relu: 1 };
 

@@ -8,12 +8,13 @@ import * as check from "../checks.ts";
 import type { Activation, ActiveSet, Kernels, Phase, Placement, Recovery } from "../contract.ts";
 import { phases } from "../contract.ts";
 import type { InstructionSet } from "./addon-types.ts";
-import { activationNumber, opcode } from "./addon-types.ts";
+import { activationNumber, opcode, recoveryColumns } from "./addon-types.ts";
 import type { CommandList } from "./command-list.ts";
 import { checkTransfer } from "./tensor.ts";
 
 export class NativeKernels implements Kernels {
   readonly name = "native";
+  readonly recoveryColumns = recoveryColumns;
   readonly instructionSet: InstructionSet;
   readonly threads: number;
   readonly #list: CommandList;
@@ -197,7 +198,7 @@ export class NativeKernels implements Kernels {
     const { inputs, filled, refresh, counts, slot } = recovery;
     // biome-ignore format: an argument a line is too long
     check.checkRecover(
-      keys, values, x, kWeight, kBias, vWeight, vBias, heads, headDim, recovery, placement, rows,
+      recoveryColumns, keys, values, x, kWeight, kBias, vWeight, vBias, heads, headDim, recovery, placement, rows,
     );
     const list = this.#list.begin(opcode.recover).tensor(keys).tensor(values).tensor(x);
     list.tensor(kWeight).tensor(kBias).tensor(vWeight).tensor(vBias).word(headDim);

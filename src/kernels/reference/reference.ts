@@ -19,6 +19,9 @@ function checked<A extends unknown[]>(before: (...args: A) => void, op: (...args
   };
 }
 
+/** Inputs are kept as they are. */
+const recoveryColumns: Kernels["recoveryColumns"] = (_weight, d) => d;
+
 export function openReference(): Kernels {
   const tensors = new Set<ReferenceTensor>();
   let seconds: Record<Phase, number> | null = null;
@@ -100,7 +103,8 @@ export function openReference(): Kernels {
     accumulate: checked(check.checkAccumulate, matrix.accumulate),
     storeRows: checked(check.checkStoreRows, cache.storeRows),
     attention: checked(check.checkAttention, cache.attention),
-    recover: checked(check.checkRecover, cache.recover),
+    recoveryColumns,
+    recover: checked((...args) => check.checkRecover(recoveryColumns, ...args), cache.recover),
     unite: checked(check.checkUnite, select.unite),
     unitNorms: checked(check.checkUnitNorms, select.unitNorms),
     selectTopK: checked(check.checkTopK, select.selectTopK),
