@@ -57,6 +57,7 @@ function planScorer(kernels: Kernels, plans: readonly Plan[]): Scorer {
   const owned: Tensor[] = [];
   const ready = new Map(plans.map((plan) => [plan.layer, makeReady(kernels, plan, owned)]));
   return {
+    repeats: false,
     scores(_unit: UnitKind, block: BlockView): Tensor {
       const { tap, down, up, bias, hidden, logits, between } = ready.get(block.layer)!;
       // An MLP asks after its block's attention, so the residual before attention is gone by then.

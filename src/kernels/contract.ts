@@ -79,6 +79,11 @@ export interface Recovery {
   readonly slot: number;
 }
 
+/** Ops as a backend keeps them, to do them once more. */
+export interface Recording {
+  readonly isRecording: true;
+}
+
 export interface Kernels {
   readonly name: "reference" | "native";
   /** The instruction set in use, for example `avx512`; `javascript` on the reference backend. */
@@ -250,6 +255,17 @@ export interface Kernels {
    */
   fork(): void;
   join(): void;
+
+  /**
+   * Calls `ops` and keeps the ops that it calls, for `replay`. Null where that cannot be: they were waited for, a tensor
+   * was made, written or freed in between, or the backend keeps nothing.
+   */
+  record(ops: () => void): Recording | null;
+  /**
+   * Does the recorded ops once more, on what their tensors hold now. False, and nothing is done, where a tensor of the
+   * backend has been freed since.
+   */
+  replay(recording: Recording): boolean;
 
   /** Books the time since the previous mark (or `startProfile`) to `phase`. Does nothing outside a profile. */
   mark(phase: Phase): void;

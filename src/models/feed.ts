@@ -1,7 +1,7 @@
 /** Runs a list of ids through a model in blocks: the one loop behind prompts, evaluation and capture. */
 import type { Selector } from "../sparsity/selector.ts";
 import { createBreather } from "../util/breathe.ts";
-import type { Model, ModelState } from "./model.ts";
+import type { Model, ModelState, Outputs } from "./model.ts";
 
 /** Rows of a block: enough for matrix products to run at full speed, few enough for scratch memory to stay small. */
 export const blockRows = 64;
@@ -26,7 +26,7 @@ export async function feed(
   state: ModelState,
   ids: Int32Array,
   selector: Selector,
-  outputs: "last" | "all" | "none",
+  outputs: Outputs,
   { sequence = 0, afterBlock, signal }: FeedOptions = {},
 ): Promise<void> {
   const breathe = createBreather(signal);

@@ -71,6 +71,9 @@ export interface StateOptions {
   readonly attention?: AttentionPolicy | undefined;
 }
 
+/** The rows of a forward whose logits are wanted. */
+export type Outputs = "last" | "all" | "none";
+
 export interface Model {
   readonly shape: ModelShape;
   readonly kernels: Kernels;
@@ -96,7 +99,7 @@ export interface Model {
     state: ModelState,
     ids: Int32Array,
     selector: Selector,
-    outputs: "last" | "all" | "none",
+    outputs: Outputs,
     sequences?: Int32Array,
   ): void;
   dispose(): void;

@@ -1,13 +1,23 @@
 /** What moves while sequences run through OPT: cache, scratch, sets. */
-import type { Kernels } from "../kernels/contract.ts";
+import type { Kernels, Recording } from "../kernels/contract.ts";
 import { Block, type BlockBuffers } from "../layers/block.ts";
 import { computeAll } from "../layers/compute-all.ts";
 import { type CacheDtype, KvCache } from "../layers/kv-cache.ts";
 import { ActiveSets } from "../sparsity/active-set.ts";
+import type { Selector } from "../sparsity/selector.ts";
 import type { WeightDtype } from "../tensor/dtype.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import type { ModelShape, ModelState, StateOptions } from "./model.ts";
+import type { ModelShape, ModelState, Outputs, StateOptions } from "./model.ts";
 import type { OptConfig } from "./opt-config.ts";
+
+/** What decides which ops a forward calls, and those ops. */
+interface Repeatable {
+  readonly selector: Selector;
+  readonly rows: number;
+  readonly outputs: Outputs;
+  readonly neededLogits: number;
+  readonly recording: Recording;
+}
 
 /** Buffers and cache. Allocated once; a forward allocates nothing. */
 export class OptState implements ModelState {
@@ -26,6 +36,8 @@ export class OptState implements ModelState {
   readonly buffers: BlockBuffers;
   readonly #kernels: Kernels;
   readonly #owned: Tensor[] = [];
+  /** The ops of the last forward. */
+  #last: Repeatable | null = null;
 
   constructor(
     kernels: Kernels,
@@ -78,6 +90,25 @@ export class OptState implements ModelState {
     };
     this.cache = new KvCache(kernels, sizes, this.sets);
     this.block = new Block(kernels, headDim, this.buffers, this.sets, this.cache, sequences > 1, computeAll);
+  }
+
+  /** Does what the last forward did, on the tokens placed now; false, and nothing, if this one is another. */
+  repeat(selector: Selector, rows: number, outputs: Outputs): boolean {
+    const last = this.#last;
+    if (last === null || last.selector !== selector || last.rows !== rows || last.outputs !== outputs)
+      return false;
+    return last.neededLogits === this.neededLogits && this.#kernels.replay(last.recording);
+  }
+
+  /** Calls the ops of a forward, and keeps them for `repeat` where the next one may call the same. */
+  perform(selector: Selector, rows: number, outputs: Outputs, ops: () => void): void {
+    this.#last = null;
+    const { neededLogits } = this;
+    if (!selector.repeats) ops();
+    else {
+      const recording = this.#kernels.record(ops);
+      if (recording !== null) this.#last = { selector, rows, outputs, neededLogits, recording };
+    }
   }
 
   get cacheBytes(): number {

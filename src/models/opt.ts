@@ -19,7 +19,7 @@ import type { WeightDtype } from "../tensor/dtype.ts";
 import { byteLength, elementCount, type Tensor } from "../tensor/tensor.ts";
 import type { Weights } from "../weights/index.ts";
 import type { CheckpointTensors, ReadOptions } from "./checkpoint.ts";
-import type { Model, ModelShape, ModelState, StateOptions, WeightBytes } from "./model.ts";
+import type { Model, ModelShape, ModelState, Outputs, StateOptions, WeightBytes } from "./model.ts";
 import { type OptConfig, parseOptConfig } from "./opt-config.ts";
 import { OptState } from "./opt-state.ts";
 import { loadOptWeights, type OptWeights, openOptTensors, positionOffset } from "./opt-weights.ts";
@@ -106,20 +106,25 @@ class OptModel implements Model {
     anyState: ModelState,
     ids: Int32Array,
     selector: Selector,
-    outputs: "last" | "all" | "none",
+    outputs: Outputs,
     sequences?: Int32Array,
   ): void {
     const state = anyState as OptState;
-    const { kernels } = this;
-    const { blocks } = this.#weights;
-    const { block, buffers, cache } = state;
     const rows = ids.length;
     if (rows < 1 || rows > state.maxRows)
       throw new RangeError(`${rows} ids at once; 1 to ${state.maxRows} fit`);
-    cache.place(rows, sequences ?? null);
-    const preNorm = this.#config.do_layer_norm_before;
+    state.cache.place(rows, sequences ?? null);
+    this.kernels.write(state.ids, ids);
+    if (state.repeat(selector, rows, outputs)) return;
+    state.perform(selector, rows, outputs, () => this.#compute(state, rows, selector, outputs));
+  }
 
-    this.#embed(state, ids);
+  #compute(state: OptState, rows: number, selector: Selector, outputs: Outputs): void {
+    const { kernels } = this;
+    const { blocks } = this.#weights;
+    const { block, buffers } = state;
+    const preNorm = this.#config.do_layer_norm_before;
+    this.#embed(state, rows);
     block.rows = rows;
     for (let layer = 0; layer < blocks.length; layer++) {
       const weights = blocks[layer]!;
@@ -142,17 +147,16 @@ class OptModel implements Model {
   }
 
   /** residual = token embedding (projected where it is narrower) + position embedding. */
-  #embed(state: OptState, ids: Int32Array): void {
+  #embed(state: OptState, rows: number): void {
     const { kernels } = this;
     const { embedTokens, embedPositions, projectIn } = this.#weights;
     const { residual } = state.buffers;
-    kernels.write(state.ids, ids);
-    if (projectIn === null) kernels.embedding(residual, embedTokens, state.ids, ids.length);
+    if (projectIn === null) kernels.embedding(residual, embedTokens, state.ids, rows);
     else {
-      kernels.embedding(state.embedded, embedTokens, state.ids, ids.length);
-      kernels.product(residual, 0, state.embedded, projectIn, null, "none", null, 1, ids.length);
+      kernels.embedding(state.embedded, embedTokens, state.ids, rows);
+      kernels.product(residual, 0, state.embedded, projectIn, null, "none", null, 1, rows);
     }
-    kernels.addRows(residual, embedPositions, state.cache.placement.positions, positionOffset, ids.length);
+    kernels.addRows(residual, embedPositions, state.cache.placement.positions, positionOffset, rows);
   }
 
   /** A sub-layer's input: the normed residual before it (pre-norm), or the residual as it is (post-norm). */

@@ -18,6 +18,7 @@ export function staticScorer(kernels: Kernels, statistics: UnitStatistics, maxRo
   };
   const tensors = { heads: statistics.heads.map(repeat), neurons: statistics.neurons.map(repeat) };
   return {
+    repeats: true,
     scores: (unit, block) => tensors[unit][block.layer]!,
     bytes: () => 0,
     dispose() {
@@ -39,6 +40,7 @@ export function randomScorer(
   });
   const buffers = { heads: make(units.heads), neurons: make(units.neurons) };
   return {
+    repeats: false, // its scores come from outside
     scores(unit, block) {
       const { tensor, host } = buffers[unit];
       const length = block.rows * units[unit];

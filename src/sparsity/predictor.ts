@@ -86,6 +86,7 @@ export function predictedScorer(kernels: Kernels, predictors: Predictors, maxRow
   };
 
   return {
+    repeats: true,
     scores(unit: UnitKind, block: BlockView): Tensor {
       const step = stepOf(unit, block.layer);
       if (unit === "neurons" && looksAhead(block.layer)) return step.logits;

@@ -54,6 +54,11 @@ export interface Selector {
   readonly kind: SelectorKind | "capture";
   /** Bytes of its own weights that it reads for every token: the predictors'. An oracle's own cost is not counted. */
   readonly bytesPerToken: Readonly<Record<UnitKind, number>>;
+  /**
+   * Whether it calls the same ops and gives the same answers in all forwards of as many rows, whatever they hold: what a
+   * model may then repeat without asking. Default: no.
+   */
+  readonly repeats?: boolean;
   /** How the cache deals with heads that are skipped; a state is made for it. */
   readonly attention: AttentionPolicy;
   /** The heads to compute; null means all. Called once per block, before attention. */
@@ -67,6 +72,8 @@ export interface Selector {
 
 /** Gives every unit of a block a score; the policy decides how many of the best are computed. */
 export interface Scorer {
+  /** Whether it calls the same ops in all forwards of as many rows. */
+  readonly repeats: boolean;
   /** f32 [maxRows, units]; what `ahead` computed for this block is not computed again. */
   scores(unit: UnitKind, block: BlockView): Tensor;
   /** Whether the neurons of a layer are scored from tensors that exist before its attention. */
@@ -84,6 +91,7 @@ export interface Scorer {
 export class ScoredSelector implements Selector {
   readonly kind: SelectorKind;
   readonly policy: Policy;
+  readonly repeats: boolean;
   readonly attention: AttentionPolicy;
   readonly bytesPerToken: Readonly<Record<UnitKind, number>>;
   readonly #kernels: Kernels;
@@ -92,6 +100,7 @@ export class ScoredSelector implements Selector {
   constructor(kind: SelectorKind, kernels: Kernels, scorer: Scorer, policy: Policy) {
     this.kind = kind;
     this.policy = policy;
+    this.repeats = scorer.repeats;
     this.attention = policy;
     this.#kernels = kernels;
     this.#scorer = scorer;

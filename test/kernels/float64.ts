@@ -125,6 +125,11 @@ export function openFloat64(): Kernels {
       throw new Error("screening is checked against full products");
     },
     fork() {},
+    record(ops) {
+      ops();
+      return null;
+    },
+    replay: () => false,
     join() {},
 
     embedding(out, table, ids, rows) {

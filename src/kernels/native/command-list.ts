@@ -6,7 +6,7 @@ import type { Dtype } from "../../tensor/dtype.ts";
 import { hostView, isQuantized } from "../../tensor/dtype.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import { byteLength, elementCount } from "../../tensor/tensor.ts";
-import type { ActiveSet, Placement } from "../contract.ts";
+import type { ActiveSet, Placement, Recording } from "../contract.ts";
 import type { Addon, Engine, InstructionSet } from "./addon-types.ts";
 import { dtypeNumber, opcode } from "./addon-types.ts";
 import { NativeTensor } from "./tensor.ts";
@@ -17,6 +17,20 @@ const longestCommand = 24;
 const alignment = 64;
 const none = -1;
 
+/** Whole commands of a list, and how many tensors had been freed when they were written. */
+class RecordedCommands implements Recording {
+  readonly isRecording = true;
+  readonly list: CommandList;
+  readonly words: Int32Array;
+  readonly freed: number;
+
+  constructor(list: CommandList, words: Int32Array, freed: number) {
+    this.list = list;
+    this.words = words;
+    this.freed = freed;
+  }
+}
+
 export class CommandList {
   readonly #words = new Int32Array(capacity);
   /** The same memory, for the bits of floats. */
@@ -26,6 +40,9 @@ export class CommandList {
   /** Where the next word of the command being written goes. */
   #at = 0;
   #isForked = false;
+  /** How often somebody waited for the list, and tensors freed: what no recording may contain, or outlive. */
+  #waits = 0;
+  #freed = 0;
   readonly #addon: Addon;
   /** Null once disposed of. */
   #engine: Engine | null;
@@ -103,6 +120,27 @@ export class CommandList {
     this.begin(opcode.join).end();
   }
 
+  record(ops: () => void): Recording | null {
+    this.flush(); // so that the recording has the whole list for itself
+    const waits = this.#waits;
+    ops();
+    this.#refuseForked();
+    if (this.#waits !== waits) return null;
+    return new RecordedCommands(this, this.#words.slice(0, this.#length), this.#freed);
+  }
+
+  replay(recording: Recording): boolean {
+    if (!(recording instanceof RecordedCommands) || recording.list !== this)
+      throw new Error("the recording belongs to another backend");
+    const { words, freed } = recording;
+    if (freed !== this.#freed) return false;
+    this.#refuseForked();
+    if (this.#length + words.length > capacity) this.flush();
+    this.#words.set(words, this.#length);
+    this.#length += words.length;
+    return true;
+  }
+
   /** Executes what has been written. */
   flush(): Engine {
     const engine = this.#engine;
@@ -114,6 +152,7 @@ export class CommandList {
 
   #run(engine: Engine): void {
     const length = this.#length;
+    this.#waits++;
     if (length === 0) return;
     this.#length = 0; // a command that fails takes those behind it along
     engine.run(length);
@@ -155,6 +194,7 @@ export class CommandList {
   free(tensor: Tensor): void {
     const own = this.own(tensor);
     this.flush().remove(own.id);
+    this.#freed++;
     own.owner = null;
     own.view = own.view.subarray(0, 0);
   }

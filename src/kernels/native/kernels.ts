@@ -5,7 +5,7 @@
 import type { Dtype, HostArray } from "../../tensor/dtype.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import * as check from "../checks.ts";
-import type { Activation, ActiveSet, Kernels, Phase, Placement, Recovery } from "../contract.ts";
+import type { Activation, ActiveSet, Kernels, Phase, Placement, Recording, Recovery } from "../contract.ts";
 import { phases } from "../contract.ts";
 import type { InstructionSet } from "./addon-types.ts";
 import { activationNumber, opcode, recoveryColumns } from "./addon-types.ts";
@@ -267,6 +267,14 @@ export class NativeKernels implements Kernels {
 
   join(): void {
     this.#list.join();
+  }
+
+  record(ops: () => void): Recording | null {
+    return this.#list.record(ops);
+  }
+
+  replay(recording: Recording): boolean {
+    return this.#list.replay(recording);
   }
 
   mark(phase: Phase): void {
