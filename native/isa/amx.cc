@@ -64,5 +64,5 @@ struct Unit {
 #include "../kernels/gemm.h"
 
 namespace dejavu {
-const Gemm amxGemm = DEJAVU_ISA::makeGemm();
+const Gemm amxGemm = DEJAVU_ISA::makeGemm(true);
 }

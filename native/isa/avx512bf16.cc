@@ -48,5 +48,5 @@ struct Unit {
 #include "../kernels/gemm.h"
 
 namespace dejavu {
-const Gemm avx512bf16Gemm = DEJAVU_ISA::makeGemm();
+const Gemm avx512bf16Gemm = DEJAVU_ISA::makeGemm(false);
 }
