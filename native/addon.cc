@@ -30,11 +30,12 @@ constexpr size_t alignment = 64;
  * token. Where a system offers neither, nothing changes.
  */
 void makePresent([[maybe_unused]] uint8_t* data, [[maybe_unused]] size_t bytes) {
-#if defined(__linux__) && defined(MADV_HUGEPAGE) && defined(MADV_POPULATE_WRITE)
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+  constexpr int populate = 23;  // MADV_POPULATE_WRITE, which older headers lack and older systems refuse
   constexpr uintptr_t page = 4096;
   uintptr_t start = (reinterpret_cast<uintptr_t>(data) + page - 1) & ~(page - 1);
   uintptr_t end = (reinterpret_cast<uintptr_t>(data) + bytes) & ~(page - 1);
-  if (end > start) madvise(reinterpret_cast<void*>(start), end - start, bytes >= (4u << 20) ? MADV_HUGEPAGE : MADV_POPULATE_WRITE);
+  if (end > start) madvise(reinterpret_cast<void*>(start), end - start, bytes >= (4u << 20) ? MADV_HUGEPAGE : populate);
 #endif
 }
 
