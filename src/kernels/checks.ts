@@ -216,9 +216,8 @@ export function checkAttention(
   activeSet("attention", heads, headCount, rows);
 }
 
-/** @param columns what the backend keeps of an input */
 export function checkRecover(
-  columns: Kernels["recoveryColumns"],
+  inputColumns: Kernels["recoveryColumns"],
   keys: Tensor,
   values: Tensor,
   x: Tensor,
@@ -247,7 +246,7 @@ export function checkRecover(
   placed(op, placement, rows);
   const sequences = placement.pages.shape[0]!;
   matrix(op, "filled", recovery.filled, "i32", sequences, width / headDim);
-  matrix(op, "inputs", recovery.inputs, "f32", sequences, columns(keyWeight.dtype as WeightDtype, d));
+  matrix(op, "inputs", recovery.inputs, "f32", sequences, inputColumns(keyWeight.dtype as WeightDtype, d));
   const window = recovery.inputs.shape[0]! / sequences;
   integer(op, "window", window, 1);
   integer(op, "refresh", recovery.refresh, 1);
