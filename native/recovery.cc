@@ -14,7 +14,7 @@ namespace {
  */
 void fetchKept(const uint8_t* inputs, int64_t inputBytes, const Places& places, int64_t window, int64_t rows) {
   for (int64_t r = 0; r < rows && r < 8; r++) {
-    const uint8_t* kept = inputs + (places.sequences[r] * window + places.positions[r] % window) * inputBytes;
+    const uint8_t* kept = inputs + keptRow(window, places.sequences[r], places.positions[r]) * inputBytes;
     for (int64_t at = 0; at < inputBytes; at += 64) __builtin_prefetch(kept + at, 1);
   }
 }
@@ -93,7 +93,7 @@ void Queue::keepInputs(const RecoverJob& job, uint8_t* inputs, int32_t* filled) 
   for (const Stretch& stretch : stretches_) {
     for (int64_t h = 0; h < job.heads; h++, span++) filled[stretch.sequence * job.heads + h] = static_cast<int32_t>(span->to);
     for (int64_t i = stretch.rows > job.window ? stretch.rows - job.window : 0; i < stretch.rows; i++)
-      std::memcpy(inputs + (stretch.sequence * job.window + (stretch.position + i) % job.window) * job.inputBytes,
+      std::memcpy(inputs + keptRow(job.window, stretch.sequence, stretch.position + i) * job.inputBytes,
                   job.x + (stretch.row + i) * job.inputBytes, static_cast<size_t>(job.inputBytes));
   }
 }

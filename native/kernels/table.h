@@ -159,10 +159,13 @@ struct RecoverJob {
   int64_t parts;  // 2: keys and values are different chunks, 1: they are not
 };
 
+/** The row of the kept inputs in which a position's is. */
+static inline int64_t keptRow(int64_t window, int64_t sequence, int64_t position) { return sequence * window + position % window; }
+
 /** The input of a position: one of the stretch's own, or, before it, a kept one. */
 static inline const uint8_t* recoverInput(const RecoverJob& job, const Stretch& stretch, int64_t position) {
   if (position >= stretch.position) return job.x + (stretch.row + position - stretch.position) * job.inputBytes;
-  return job.inputs + (stretch.sequence * job.window + position % job.window) * job.inputBytes;
+  return job.inputs + keptRow(job.window, stretch.sequence, position) * job.inputBytes;
 }
 
 struct ScreenJob {

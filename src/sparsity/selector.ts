@@ -91,7 +91,6 @@ export interface Scorer {
 export class ScoredSelector implements Selector {
   readonly kind: SelectorKind;
   readonly policy: Policy;
-  readonly repeats: boolean;
   readonly attention: AttentionPolicy;
   readonly bytesPerToken: Readonly<Record<UnitKind, number>>;
   readonly #kernels: Kernels;
@@ -100,7 +99,6 @@ export class ScoredSelector implements Selector {
   constructor(kind: SelectorKind, kernels: Kernels, scorer: Scorer, policy: Policy) {
     this.kind = kind;
     this.policy = policy;
-    this.repeats = scorer.repeats;
     this.attention = policy;
     this.#kernels = kernels;
     this.#scorer = scorer;
@@ -110,6 +108,11 @@ export class ScoredSelector implements Selector {
         policy[unit].flatMap(({ kind }, layer) => (kind === "dense" ? [] : [layer])),
       );
     this.bytesPerToken = { heads: bytes("heads"), neurons: bytes("neurons") };
+  }
+
+  /** Of the class, not of the object: what somebody makes of a copy need not repeat. */
+  get repeats(): boolean {
+    return this.#scorer.repeats;
   }
 
   heads(block: BlockView): ActiveSet | null {

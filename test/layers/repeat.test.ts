@@ -131,5 +131,7 @@ describe.each(availableBackends)("%s", (backend) => {
     await run([...Array<Step>(3).fill([1, random, "last", 1]), ...Array<Step>(3).fill([1, copy, "last", 1])]);
     expect(spy).toHaveBeenCalledTimes(3 * layers);
     expect(copy.neurons).toHaveBeenCalledTimes(3 * layers);
+    const one = predicted(1);
+    expect([one.repeats, { ...one }.repeats]).toEqual([true, undefined]);
   });
 });
