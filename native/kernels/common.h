@@ -91,38 +91,35 @@ struct NoFetch {
  * Goes through weight rows W at a time, and fetches those of a later step line by line while those of one are read: as many
  * streams on their way as rows, each in a page of its own, which one stream that runs ahead does not give.
  */
-template <int W, int steps = 1>
+template <int W>
 class RowSteps {
  public:
   int64_t index[W];
 
-  /** The `count` next rows of the cursor; of each, what lies from byte `offset` on. */
-  RowSteps(const Weights& weight, const Cursor& at, int64_t count, int64_t offset)
-      : weight_(weight), at_(at), left_(count), offset_(offset) {
-    for (int64_t r = 0; r < smaller(W * steps, left_); r++) later_[r] = at_.next();
+  /** The `count` next rows of the cursor; of those `ahead` further on, what lies from byte `offset` on is fetched. */
+  RowSteps(const Weights& weight, const Cursor& at, int64_t count, int64_t offset, int64_t ahead = W)
+      : weight_(weight), at_(at), later_(at), left_(count), ahead_(ahead), offset_(offset) {
+    for (int64_t r = 0; r < smaller(ahead, count); r++) later_.next();
   }
 
   /** Whether W more rows are at hand: in `index`. */
   inline __attribute__((always_inline)) bool step() {
     if (left_ < W) return false;
-    left_ -= W;
-    UNROLL for (int r = 0; r < W; r++) index[r] = later_[r];
-    UNROLL for (int r = 0; r + W < W * steps; r++) later_[r] = later_[r + W];
     UNROLL for (int r = 0; r < W; r++) {
+      index[r] = at_.next();
       // Where none is left, lines that were just read.
-      int64_t row = index[r];
-      if (left_ >= W * steps - W + r + 1) later_[W * steps - W + r] = row = at_.next();
+      int64_t row = left_ - r > ahead_ ? later_.next() : index[r];
       line_[r] = weight_.data + row * weight_.stride + offset_;
       scale_[r] = weight_.scales + row * weight_.scaleStride;
     }
+    left_ -= W;
     return true;
   }
   /** The rows at the end that are fewer than W, one by one. */
   inline bool last() {
     if (left_ <= 0) return false;
     left_--;
-    index[0] = later_[0];
-    for (int r = 0; r + 1 < W * steps; r++) later_[r] = later_[r + 1];
+    index[0] = at_.next();
     return true;
   }
 
@@ -131,11 +128,52 @@ class RowSteps {
 
  private:
   const Weights& weight_;
-  Cursor at_;
-  int64_t left_, offset_;
-  int64_t later_[W * steps] = {};
+  Cursor at_, later_;
+  int64_t left_, ahead_, offset_;
   const uint8_t* line_[W];
   const uint8_t* scale_[W];
+};
+
+/**
+ * The same for short rows in sequence, of whole lines: they are one stretch, of which what lies `ahead` rows further on is
+ * fetched. Finding rows one by one takes as long as multiplying them.
+ */
+template <int W>
+class StretchSteps {
+ public:
+  int64_t index[W];
+
+  StretchSteps(const Weights& weight, int64_t first, int64_t count, int64_t ahead)
+      : weight_(weight), next_(first), left_(count), ahead_(ahead) {}
+
+  inline __attribute__((always_inline)) bool step() {
+    if (left_ < W) return false;
+    UNROLL for (int r = 0; r < W; r++) index[r] = next_ + r;
+    int64_t row = next_ + (left_ >= ahead_ + W ? ahead_ : 0);
+    lines_ = weight_.data + row * weight_.stride;
+    scales_ = weight_.scales + row * weight_.scaleStride;
+    next_ += W;
+    left_ -= W;
+    return true;
+  }
+  inline bool last() {
+    if (left_ <= 0) return false;
+    left_--;
+    index[0] = next_++;
+    return true;
+  }
+
+  FETCH void line(int r, int64_t byte) { V::prefetch(lines_ + byte * W + r * 64); }
+  FETCH void scale(int r, int64_t byte) {
+    int64_t at = r * weight_.scaleStride;
+    if (at % 64 < weight_.scaleStride) V::prefetch(scales_ + at + byte);  // the first row in a line
+  }
+
+ private:
+  const Weights& weight_;
+  int64_t next_, left_, ahead_;
+  const uint8_t* lines_;
+  const uint8_t* scales_;
 };
 
 /** Fetches what lies `ahead` bytes behind rows while those are read. */

@@ -29,20 +29,22 @@ void productRowsQuantized(const void* data, int64_t chunk, float*) {
   if (first >= last) return;
   const PreparedPart* x = (const PreparedPart*)(job.prepared + row * job.preparedStride);
   float* out = job.out + row * job.n;
-  auto run = [&](auto wide, auto ahead) __attribute__((always_inline)) {
-    constexpr int W = decltype(wide)::value;
+  auto run = [&](auto steps) __attribute__((always_inline)) {
     NoFetch none;
-    RowSteps<W, decltype(ahead)::value / W> steps(job.weight, Cursor(job.set, row, first), last - first, 0);
-    while (steps.step()) quantizedStep<W, Q>(job, x, out, steps.index, steps);
+    while (steps.step()) quantizedStep<sizeof steps.index / sizeof *steps.index, Q>(job, x, out, steps.index, steps);
     while (steps.last()) quantizedStep<1, Q>(job, x, out, steps.index, none);
   };
   constexpr int inSequence = V::wideCodes;
   // Scattered rows of int4 are so short that memory is busier with twice as many side by side.
   constexpr int scattered = Q::lineColumns == lineColumns4 && inSequence > 1 ? 2 * inSequence : inSequence;
   // Of short rows, as many bytes ahead are more rows.
-  if (job.k <= partColumns) run(Number<inSequence>{}, Number<16>{});
-  else if (job.set.indices) run(Number<scattered>{}, Number<scattered < 4 ? 4 : scattered>{});
-  else run(Number<inSequence>{}, Number<4>{});
+  constexpr int64_t shortAhead = 16, ahead = 4;
+  Cursor at(job.set, row, first);
+  int64_t count = last - first;
+  if (job.k <= partColumns && !job.set.indices) run(StretchSteps<inSequence>(job.weight, first, count, shortAhead));
+  else if (job.k <= partColumns) run(RowSteps<inSequence>(job.weight, at, count, 0, shortAhead));
+  else if (job.set.indices) run(RowSteps<scattered>(job.weight, at, count, 0, scattered < ahead ? ahead : scattered));
+  else run(RowSteps<inSequence>(job.weight, at, count, 0, ahead));
 }
 
 /** Weight rows that a panel treats side by side, and those behind them that are fetched meanwhile. */
