@@ -47,6 +47,15 @@ void productRowsQuantized(const void* data, int64_t chunk, float*) {
   else run(RowSteps<inSequence>(job.weight, at, count, 0, ahead));
 }
 
+/** Fetches rows so many bytes behind those that are read, and their scales. */
+struct QuantizedBehind {
+  const QuantizedRow* rows;
+  int64_t ahead, scalesAhead;
+
+  FETCH void line(int r, int64_t byte) { V::prefetch(rows[r].codes + ahead + byte); }
+  FETCH void scale(int r, int64_t byte) { V::prefetch(rows[r].scales + scalesAhead + byte); }
+};
+
 /** Weight rows that a panel treats side by side, and those behind them that are fetched meanwhile. */
 constexpr int panelRows = V::wideCodes, panelAhead = 4;
 
@@ -55,9 +64,8 @@ template <int W, class Q>
 inline void quantizedPanel(const Weights& weight, const int64_t* index, int64_t ahead, const PreparedPart* const* x,
                            int64_t count, float* const* out, const float* bias, bool relu) {
   QuantizedRow rows[W];
-  const uint8_t* codes[W];
-  for (int r = 0; r < W; r++) codes[r] = (rows[r] = quantizedRow(weight, index[r])).codes;
-  RowsBehind<uint8_t> next{codes, ahead * weight.stride};
+  for (int r = 0; r < W; r++) rows[r] = quantizedRow(weight, index[r]);
+  QuantizedBehind next{rows, ahead * weight.stride, ahead * weight.scaleStride};
   constexpr int X = W > 1 ? 2 : 4;  // as many chains as there are registers for
   overPanels<X>(count, [&](int64_t p, auto number) __attribute__((always_inline)) {
     constexpr int n = decltype(number)::value;
