@@ -21,21 +21,24 @@ using dejavu::Matrix;
 using dejavu::Queue;
 
 /** Raised with every change of this surface or of the command list; the other side refuses any other number. */
-constexpr int surfaceVersion = 7;
+constexpr int surfaceVersion = 8;
 constexpr size_t alignment = 64;
 
 /**
- * Large memory prefers big pages: gathered rows then need fewer address look-ups, and pages come 512 at a time. Smaller memory
- * is made present here and now, or a cache that grows would take a page fault, 1 to 15 µs, for every few rows of every
+ * Large memory prefers big pages, if it may: gathered rows then need fewer address look-ups, and pages come 512 at a time. All
+ * other is made present here and now, or a cache that grows would take a page fault, 1 to 15 µs, for every few rows of every
  * token. Where a system offers neither, nothing changes.
  */
-void makePresent([[maybe_unused]] uint8_t* data, [[maybe_unused]] size_t bytes) {
+void makePresent([[maybe_unused]] uint8_t* data, [[maybe_unused]] size_t bytes, [[maybe_unused]] bool hugePages) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
   constexpr int populate = 23;  // MADV_POPULATE_WRITE, which older headers lack and older systems refuse
   constexpr uintptr_t page = 4096;
   uintptr_t start = (reinterpret_cast<uintptr_t>(data) + page - 1) & ~(page - 1);
   uintptr_t end = (reinterpret_cast<uintptr_t>(data) + bytes) & ~(page - 1);
-  if (end > start) madvise(reinterpret_cast<void*>(start), end - start, bytes >= (4u << 20) ? MADV_HUGEPAGE : populate);
+  auto advise = [&](int advice) { madvise(reinterpret_cast<void*>(start), end - start, advice); };
+  if (end <= start) return;
+  if (bytes >= (4u << 20)) advise(hugePages ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+  if (bytes < (4u << 20) || !hugePages) advise(populate);
 #endif
 }
 
@@ -49,12 +52,13 @@ class Engine : public Napi::ObjectWrap<Engine> {
                         InstanceMethod<&Engine::dispose>("dispose")});
   }
 
-  /** new Engine(instructionSet, threads, commands) */
+  /** new Engine(instructionSet, threads, commands, hugePages) */
   explicit Engine(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Engine>(info) {
     std::string wanted = info[0].As<Napi::String>();
     const dejavu::Table* const* table = dejavu::usableTables();
     while (*table && wanted != (*table)->name) table++;
     if (!*table) throw Napi::Error::New(info.Env(), "this machine cannot run " + wanted);
+    hugePages_ = info[3].As<Napi::Boolean>();
     Napi::Int32Array commands = info[2].As<Napi::Int32Array>();
     commands_ = Napi::Persistent(commands);
     words_ = commands.Data();
@@ -100,7 +104,7 @@ class Engine : public Napi::ObjectWrap<Engine> {
         static_cast<size_t>(dejavu::layoutOf(matrix.dtype, matrix.rows, matrix.columns).bytes) != bytes)
       throw Napi::Error::New(info.Env(), "a tensor does not fit its memory");
     matrix.data = data + offset;
-    if (info[5].As<Napi::Boolean>()) makePresent(data + offset, bytes);
+    if (info[5].As<Napi::Boolean>()) makePresent(data + offset, bytes, hugePages_);
     int32_t id = queue.add(matrix);
     if (buffers_.size() <= static_cast<size_t>(id)) buffers_.resize(static_cast<size_t>(id) + 1);
     buffers_[static_cast<size_t>(id)] = Napi::Persistent(buffer.As<Napi::Object>());
@@ -153,6 +157,7 @@ class Engine : public Napi::ObjectWrap<Engine> {
 
   std::unique_ptr<Queue> queue_;
   bool hooked_ = false;
+  bool hugePages_ = true;
   Napi::Reference<Napi::Int32Array> commands_;
   int32_t* words_ = nullptr;
   size_t capacity_ = 0;

@@ -68,6 +68,7 @@ export const collect = (value: string, before: readonly string[] = []): string[]
 export interface CommonFlags {
   readonly backend?: Backend;
   readonly threads?: number;
+  readonly hugePages?: boolean;
   readonly bundle?: string;
   readonly dtype?: WeightDtype;
   readonly tables?: WeightDtype;
@@ -82,6 +83,10 @@ export const commonOptions: readonly Option[] = [
   ).choices(backends),
   new Option("--threads <n>", "threads of the native backend (default: all cores)").argParser(
     integer(1, 256),
+  ),
+  new Option(
+    "--no-huge-pages",
+    "keep weights made in memory out of large pages, which some virtual machines read more slowly",
   ),
   new Option(
     "--bundle <file>",

@@ -12,6 +12,8 @@ export interface OpenKernelsOptions {
   threads?: number | undefined;
   /** Instruction set of the native backend; default: the best the machine has. */
   instructionSet?: InstructionSet | undefined;
+  /** Whether large tensors of the native backend may lie in large pages, where the system has them; default true. */
+  hugePages?: boolean | undefined;
   onNotice?: ((sentence: string) => void) | undefined;
 }
 
@@ -21,10 +23,11 @@ export async function openKernels(options: OpenKernelsOptions = {}): Promise<Ker
   if (options.backend === "reference") return reference();
   const { openNative, NativeUnavailableError } = await import("./native/native.ts");
   try {
-    const { threads, instructionSet } = options;
+    const { threads, instructionSet, hugePages } = options;
     return openNative({
       ...(threads !== undefined && { threads }),
       ...(instructionSet !== undefined && { instructionSet }),
+      ...(hugePages !== undefined && { hugePages }),
     });
   } catch (error) {
     if (options.backend === "native" || !(error instanceof NativeUnavailableError)) throw error;

@@ -61,7 +61,7 @@ export class Bench {
   readonly #numbers: Lab;
 
   constructor(instructionSet: InstructionSet, threads: number, seed: number) {
-    this.#list = new CommandList(loadAddon(), instructionSet, threads);
+    this.#list = new CommandList(loadAddon(), instructionSet, threads, true);
     this.#numbers = new Lab(null as never, seed);
   }
 

@@ -348,7 +348,7 @@ function suite(instructionSet: ReturnType<typeof nativeInstructionSets>[number])
 function surface(): void {
   it("refuses types that are not there and sizes that do not fit", () => {
     const addon = loadAddon();
-    const engine = new addon.Engine(addon.instructionSets[0]!, 1, new Int32Array(64));
+    const engine = new addon.Engine(addon.instructionSets[0]!, 1, new Int32Array(64), true);
     const add = (bytes: number, dtype: number, rows: number, columns: number) =>
       engine.add(new ArrayBuffer(bytes + 64), bytes, dtype, rows, columns, true);
     for (const dtype of [-1, 7, 2 ** 31 - 1]) expect(() => add(64, dtype, 1, 64)).toThrow(/fit/);

@@ -37,6 +37,7 @@ export const dejavuCommand = (job: DejavuJob): string[] => [
   ...["--tokens", String(job.tokens)],
   ...["--threads", String(job.threads)],
   ...["--rounds", "1"],
+  "--no-huge-pages", // as a mapped checkpoint lies in memory, and the others' weights do
   "--json",
   "--quiet",
 ];

@@ -145,7 +145,7 @@ async function withSynthetic(
   flags: Flags & { shape: OptShapeName },
   body: (engine: Engine) => Promise<void>,
 ): Promise<void> {
-  const { shape, layers, dtype = "f16", tables, predictorDtype, backend, threads } = flags;
+  const { shape, layers, dtype = "f16", tables, predictorDtype, backend, threads, hugePages } = flags;
   const engine = await openSynthetic({
     shape,
     layers,
@@ -154,6 +154,7 @@ async function withSynthetic(
     predictorDtype,
     backend,
     threads,
+    hugePages,
     onNotice: (sentence) => output.note(sentence),
     onProgress: (done, total) => output.progress.update("making weights", done, total),
     signal,

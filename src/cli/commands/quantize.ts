@@ -21,9 +21,9 @@ function quantizedText({ out, parameters, bytes, ...format }: Quantized): string
 }
 
 async function runQuantize({ output, signal, folder }: Context, flags: Flags): Promise<void> {
-  const { backend, threads, bundle, dtype, tables, out, force } = flags;
+  const { backend, threads, hugePages, bundle, dtype, tables, out, force } = flags;
   const result = await quantize(folder, {
-    ...{ backend, threads, bundle, dtype, tables, out, force, signal },
+    ...{ backend, threads, hugePages, bundle, dtype, tables, out, force, signal },
     onNotice: (sentence) => output.note(sentence),
     onProgress: (done, total) => output.progress.update("converting", done, total),
   });

@@ -4,7 +4,7 @@ import { partBlocks, partColumns } from "../../tensor/quantized.ts";
 import type { Activation, Kernels } from "../contract.ts";
 
 /** Raised with every change of this file or of native/; a binary with another number is refused. */
-export const surfaceVersion = 7;
+export const surfaceVersion = 8;
 
 /** From the most to the least that a machine may offer. */
 export const instructionSets = ["amx", "avx512vnni", "avx512", "avx2", "neon", "portable"] as const;
@@ -60,7 +60,12 @@ export interface Addon {
   readonly instructionSets: InstructionSet[];
   /** A part of a file as memory, read when it is used; absent where the system cannot do it. */
   readonly mapFile?: (path: string, offset: number, bytes: number) => ArrayBuffer;
-  readonly Engine: new (instructionSet: InstructionSet, threads: number, commands: Int32Array) => Engine;
+  readonly Engine: new (
+    instructionSet: InstructionSet,
+    threads: number,
+    commands: Int32Array,
+    hugePages: boolean,
+  ) => Engine;
 }
 
 /** The tensors, threads and command list of one backend. Every method throws after `dispose`. */
@@ -68,7 +73,7 @@ export interface Engine {
   /**
    * Registers a matrix [rows, columns] of `bytes` bytes within `buffer`, which has room to align it to 64 bytes, and
    * returns its number. Its offset in the buffer is written to word 0 of the command list.
-   * @param isOurs the memory is this matrix's alone: it may be made of large pages
+   * @param isOurs the memory is this matrix's alone: it is made present, or of large pages
    */
   add(
     buffer: ArrayBuffer,

@@ -47,9 +47,9 @@ export class CommandList {
   /** Null once disposed of. */
   #engine: Engine | null;
 
-  constructor(addon: Addon, instructionSet: InstructionSet, threads: number) {
+  constructor(addon: Addon, instructionSet: InstructionSet, threads: number, hugePages: boolean) {
     this.#addon = addon;
-    this.#engine = new addon.Engine(instructionSet, threads, this.#words);
+    this.#engine = new addon.Engine(instructionSet, threads, this.#words, hugePages);
   }
 
   begin(code: number): this {

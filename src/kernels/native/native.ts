@@ -13,6 +13,8 @@ export interface NativeOptions {
   threads?: number;
   /** Default: the best that this machine can run. */
   instructionSet?: InstructionSet;
+  /** Whether large tensors may lie in large pages, where the system has them; default true. */
+  hugePages?: boolean;
 }
 
 /** The instruction sets that this machine can run, best first. */
@@ -31,5 +33,6 @@ export function openNative(options: NativeOptions = {}): NativeKernels {
     throw new RangeError(
       `this machine cannot run ${instructionSet}; it can run ${addon.instructionSets.join(", ")}`,
     );
-  return new NativeKernels(new CommandList(addon, instructionSet, threads), instructionSet, threads);
+  const list = new CommandList(addon, instructionSet, threads, options.hugePages ?? true);
+  return new NativeKernels(list, instructionSet, threads);
 }
