@@ -212,7 +212,7 @@ function nativeOnly(): void {
       const addon = JSON.stringify(new URL("../../", import.meta.url).pathname);
       const source = `
         const { Engine, instructionSets } = require("node-gyp-build")(${addon});
-        new Engine(instructionSets[0], 3, new Int32Array(64));
+        new Engine(instructionSets[0], 3, new Int32Array(64), true);
         require("node:worker_threads").parentPort.postMessage("open");`;
       for (let i = 0; i < 3; i++) {
         const worker = new Worker(source, { eval: true });
