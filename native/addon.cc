@@ -37,8 +37,9 @@ void makePresent([[maybe_unused]] uint8_t* data, [[maybe_unused]] size_t bytes, 
   uintptr_t end = (reinterpret_cast<uintptr_t>(data) + bytes) & ~(page - 1);
   auto advise = [&](int advice) { madvise(reinterpret_cast<void*>(start), end - start, advice); };
   if (end <= start) return;
-  if (bytes >= (4u << 20)) advise(hugePages ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
-  if (bytes < (4u << 20) || !hugePages) advise(populate);
+  bool isLarge = bytes >= (4u << 20);
+  if (isLarge) advise(hugePages ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+  if (!isLarge || !hugePages) advise(populate);
 #endif
 }
 
