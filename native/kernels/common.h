@@ -94,6 +94,7 @@ struct NoFetch {
 template <int W>
 class RowSteps {
  public:
+  static constexpr int wide = W;
   int64_t index[W];
 
   /** The `count` next rows of the cursor; of those `ahead` further on, what lies from byte `offset` on is fetched. */
@@ -141,6 +142,7 @@ class RowSteps {
 template <int W>
 class StretchSteps {
  public:
+  static constexpr int wide = W;
   int64_t index[W];
 
   StretchSteps(const Weights& weight, int64_t first, int64_t count, int64_t ahead)

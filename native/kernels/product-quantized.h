@@ -31,7 +31,7 @@ void productRowsQuantized(const void* data, int64_t chunk, float*) {
   float* out = job.out + row * job.n;
   auto run = [&](auto steps) __attribute__((always_inline)) {
     NoFetch none;
-    while (steps.step()) quantizedStep<sizeof steps.index / sizeof *steps.index, Q>(job, x, out, steps.index, steps);
+    while (steps.step()) quantizedStep<decltype(steps)::wide, Q>(job, x, out, steps.index, steps);
     while (steps.last()) quantizedStep<1, Q>(job, x, out, steps.index, none);
   };
   constexpr int inSequence = V::wideCodes;
