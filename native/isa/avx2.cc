@@ -175,8 +175,10 @@ struct V {
   static I splat32(int32_t v) { return _mm256_set1_epi32(v); }
   static I integers(F v) { return _mm256_cvtps_epi32(v); }
   static void storeShorts(int16_t* p, I v) { _mm256_storeu_si256((__m256i*)p, v); }
-  static I shorts(const float* x, F factor) {
-    return inOrder(_mm256_packs_epi32(integers(mul(load(x), factor)), integers(mul(load(x + 8), factor))));
+  /** Two vectors of floats, times a and b. */
+  template <class T>
+  static I shorts(const T* x, F a, F b) {
+    return inOrder(_mm256_packs_epi32(integers(mul(load(x), a)), integers(mul(load(x + 8), b))));
   }
   static I shorts(const int8_t* codes) { return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i*)codes)); }
   /** Codes of 16 bytes minus 8, times 128, times what is given in 32768ths. */

@@ -74,14 +74,20 @@ struct Vector16 {
 
   // Pairs of 16-bit numbers, for products of many rows.
 
-  /** sum + the products of two neighbours each. */
-  static I addPairs(I sum, I a, I b) { return _mm512_add_epi32(sum, _mm512_madd_epi16(a, b)); }
+  /** sum + the products of two neighbours each; as one, for compilers put all products first and run out of registers. */
+  static I addPairs(I sum, I a, I b) {
+    I product;
+    asm("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0" : "+v"(sum), "=&v"(product) : "v"(a), "vm"(b));
+    return sum;
+  }
   static I splat32(int32_t v) { return _mm512_set1_epi32(v); }
   static I integers(F v) { return _mm512_cvtps_epi32(v); }
   static void storeShorts(int16_t* p, I v) { _mm512_storeu_si512(p, v); }
-  static I shorts(const float* x, F factor) {
-    __m256i a = _mm512_cvtepi32_epi16(integers(mul(load(x), factor)));
-    return _mm512_inserti64x4(_mm512_castsi256_si512(a), _mm512_cvtepi32_epi16(integers(mul(load(x + 16), factor))), 1);
+  /** Two vectors of floats, times a and b. */
+  template <class T>
+  static I shorts(const T* x, F a, F b) {
+    __m256i first = _mm512_cvtepi32_epi16(integers(mul(load(x), a)));
+    return _mm512_inserti64x4(_mm512_castsi256_si512(first), _mm512_cvtepi32_epi16(integers(mul(load(x + 16), b))), 1);
   }
   static I shorts(const int8_t* codes) { return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i*)codes)); }
   /** Codes of 32 bytes minus 8, times 128, times what is given in 32768ths. */

@@ -101,8 +101,10 @@ struct Vector4 {
   /** The nearest integers, of |v| < 2^22. */
   static I integers(F v) { return (I)(v + 12582912.0f) - (I)broadcast(12582912.0f); }
   static void storeShorts(int16_t* p, I v) { __builtin_memcpy(p, &v, sizeof v); }
-  static I shorts(const float* x, F factor) {
-    I a = integers(load(x) * factor), b = integers(load(x + 4) * factor);
+  /** Two vectors of floats, times f and g. */
+  template <class T>
+  static I shorts(const T* x, F f, F g) {
+    I a = integers(load(x) * f), b = integers(load(x + 4) * g);
     return (I)S8{short(a[0]), short(a[1]), short(a[2]), short(a[3]), short(b[0]), short(b[1]), short(b[2]), short(b[3])};
   }
   static I shorts(const int8_t* codes) {

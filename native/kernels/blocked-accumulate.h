@@ -19,7 +19,9 @@ using ManyTile = AddedTile<6, lanes == 16 ? 4 : 2, 256>;
 using FewTile = AddedTile<4, lanes == 16 ? 6 : 3, 64>;
 /** For more than four of the few: where there are registers for all eight, weights pass once. */
 using EightTile = AddedTile<lanes == 16 ? 8 : 4, 3, 64>;
-/** Columns of a chunk: runs of memory long enough to please the prefetcher, and chains that stay in the second cache. */
+/** Columns of a chunk of many rows: whole lines of int4. */
+constexpr int64_t mostManyColumns = 128;
+/** Columns of a chunk of few: runs of memory long enough to please the prefetcher, and chains that stay in the second cache. */
 constexpr int64_t leastFewColumns = 1056, mostFewColumns = 2304;
 static_assert(leastFewColumns % FewTile::columns == 0 && mostFewColumns % FewTile::columns == 0, "chunks are whole tiles");
 static_assert(FewTile::columns % EightTile::columns == 0, "and so of both");

@@ -50,6 +50,6 @@ struct BlockedOp {
 struct Blocked {
   BlockedOp product, accumulate, fewProduct, fewAccumulate;
 };
-constexpr int64_t fewRows = 12;
+constexpr int64_t fewRows = 24;
 
 }  // namespace dejavu

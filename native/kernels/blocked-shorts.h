@@ -1,12 +1,12 @@
 /**
- * Products of many rows with quantized weights in 16-bit integers, where two of them take the place of one float32.
+ * Products of many rows in 16-bit integers, where two of them take the place of one float32.
  *
  * Weights: codes of int8 as they are; those of int4, a part of a row at a time, as multiples of a 1024th of the largest that
- * the part's scales allow. x (of the accumulation: x times the scales of the weight rows) is rounded for each row and each
+ * the part's scales allow; floats of 16 bits as half-shorts.h says. x (of the accumulation: x times the scales of the weight rows) is rounded for each row and each
  * part of the sums with one scale. The parts' sums fit in 32 bits and are added in float32.
  */
 #pragma once
-#include "shorts.h"
+#include "half-shorts.h"
 
 namespace dejavu::DEJAVU_ISA {
 namespace {
@@ -25,31 +25,35 @@ struct ShortPart {
   int16_t* panel(int64_t p) const { return x + p * steps * ManyProduct::x * shortLanes; }
 };
 
-inline void packShortRows(const void* data, int64_t chunk, float*) {
+template <class T>
+void packShortRows(const void* data, int64_t chunk, float*) {
   const BlockedJob& job = *(const BlockedJob*)data;
-  for (int64_t k = 0; k < job.depth; k += productDepth) {
-    int64_t depth = smaller(productDepth, job.depth - k);
+  for (int64_t k = 0; k < job.depth; k += Shorts<T>::depth) {
+    int64_t depth = smaller(Shorts<T>::depth, job.depth - k);
     ShortPart part(job, k, depth);
     for (int64_t r = 0; r < ManyProduct::x; r++) {
       int64_t row = chunk * ManyProduct::x + r;
       int16_t* out = part.panel(chunk) + r * shortLanes;
       float inverse = 0, *scale = part.scales + row;
-      *scale = row < job.rows ? scaleOf(job.x + row * job.xColumns + k, depth, mostX, inverse) : 0;
-      if (inverse != 0) roundToShorts(out, ManyProduct::x, job.x + row * job.xColumns + k, depth, inverse);
+      *scale = row < job.rows ? Shorts<T>::scaleOfX(job.x + row * job.xColumns + k, depth, inverse) : 0;
+      auto place = [&](int64_t c, I shorts) { V::storeShorts(out + c * ManyProduct::x, shorts); };
+      if (inverse != 0) roundToShorts(job.x + row * job.xColumns + k, depth, inverse, place);
       else
-        for (int64_t s = 0; s < part.steps; s++) V::storeShorts(out + s * ManyProduct::x * shortLanes, V::none());
+        for (int64_t c = 0; c < depth; c += shortLanes) place(c, V::none());
     }
   }
 }
 
-inline __attribute__((always_inline)) void multiplyShortTile(F (&sums)[ManyProduct::w * ManyProduct::x], const int16_t* w,
-                                                             const float* wScale, const int16_t* x, const float* xScale,
-                                                             int64_t steps, Soon& soon) {
+/**
+ * Adds a tile's products to its chains; a function of its own, or constants of the loops around it would take registers of
+ * its sums.
+ */
+__attribute__((noinline)) void multiplyShortTile(float* chains, const int16_t* w, const float* wScale, const int16_t* x,
+                                                 const float* xScale, int64_t steps, bool isFirst) {
   constexpr int W = ManyProduct::w, X = ManyProduct::x;
   I acc[W * X];
   UNROLL for (int i = 0; i < W * X; i++) acc[i] = V::none();
   for (int64_t s = 0; s < steps; s++, w += W * shortLanes, x += X * shortLanes) {
-    if (s % 4 == 3) soon.step(s);
     I b[X];
     UNROLL for (int c = 0; c < X; c++) b[c] = V::bytes(x + c * shortLanes);
     UNROLL for (int r = 0; r < W; r++) {
@@ -59,8 +63,9 @@ inline __attribute__((always_inline)) void multiplyShortTile(F (&sums)[ManyProdu
   }
   UNROLL for (int r = 0; r < W; r++)
     UNROLL for (int c = 0; c < X; c++) {
-      F& sum = sums[r * X + c];
-      sum = V::fma(V::floats(acc[r * X + c]), V::broadcast(wScale[r] * xScale[c]), sum);
+      float* chain = chains + (r * X + c) * lanes;
+      F before = isFirst ? V::zero() : V::load(chain);
+      V::store(chain, V::fma(V::floats(acc[r * X + c]), V::broadcast(wScale[r] * xScale[c]), before));
     }
 }
 
@@ -68,10 +73,10 @@ template <class T>
 void multiplyShorts(const void* data, int64_t chunk, float* scratch) {
   const BlockedJob& job = *(const BlockedJob*)data;
   using Tile = ManyProduct;
-  ProductPart<Tile> part(job, chunk);
+  ProductPart<Tile, Shorts<T>::depth> part(job, chunk);
   int16_t* weights = (int16_t*)scratch;
   float* sums = scratch + productDepth * Tile::w;
-  for (int64_t k = 0; k < job.depth; k += productDepth) {
+  for (int64_t k = 0; k < job.depth; k += Shorts<T>::depth) {
     part.enter(job, k);
     ShortPart x(job, k, part.depth);
     for (int64_t o = 0; o < part.width; o += Tile::w) {
@@ -83,11 +88,13 @@ void multiplyShorts(const void* data, int64_t chunk, float* scratch) {
           V::storeShorts(weights + (c / shortLanes * Tile::w + r) * shortLanes, *shorts);
         });
       }
-      Soon soon = part.after<T>(job, o, x.steps);
-      for (int64_t p = 0; p < part.panels; p++)
-        part.multiply<T, Tile::x>(job, sums, o, p, [&](F (&acc)[Tile::w * Tile::x]) __attribute__((always_inline)) {
-          multiplyShortTile(acc, weights, scale, x.panel(p), x.scales + p * Tile::x, x.steps, soon);
-        });
+      Soon soon = part.template after<T>(job, o, x.steps);
+      for (int64_t p = 0; p < part.panels; p++) {
+        for (int64_t s = 3; s < x.steps; s += 4) soon.step(s);
+        float* chains = part.chains(sums, o, p);
+        multiplyShortTile(chains, weights, scale, x.panel(p), x.scales + p * Tile::x, x.steps, k == 0);
+        part.template finish<T>(job, chains, o, p);
+      }
     }
   }
 }
@@ -122,20 +129,20 @@ void packShortFactors(const void* data, int64_t chunk, float*) {
       alignas(64) int16_t shorts[ManyTile::depth] = {};
       if (row < job.rows)
         for (int64_t i = 0; i < count; i++) factor[i] = job.x[row * job.xColumns + weightRow(job, from + i)] * scale[i];
-      out.scales[row] = row < job.rows ? scaleOf(factor, count, Shorts<T>::mostFactor, inverse) : 0;
-      if (inverse != 0) roundToShorts(shorts, 1, factor, count, inverse);
+      out.scales[row] = row < job.rows ? Shorts<T>::scaleOfFactors(factor, count, inverse) : 0;
+      if (inverse != 0) roundToShorts(factor, count, inverse, [&](int64_t c, I v) { V::storeShorts(shorts + c, v); });
       for (int64_t q = 0; q < out.pairs; q++) __builtin_memcpy(out.panel(chunk) + q * ManyTile::x + r, shorts + 2 * q, 4);
     }
   });
 }
 
-inline __attribute__((always_inline)) void addShortTile(float* sums, const int32_t* w, const int32_t* factors,
-                                                        const float* scales, int64_t pairs, bool isFirst, Soon& soon) {
+/** The same of an accumulation. `columns`: scales of the columns of the weights, or null. */
+__attribute__((noinline)) void addShortTile(float* sums, const int32_t* w, const float* columns, const int32_t* factors,
+                                            const float* scales, int64_t pairs, bool isFirst) {
   constexpr int X = ManyTile::x, C = ManyTile::c;
   I acc[X * C];
   UNROLL for (int i = 0; i < X * C; i++) acc[i] = V::none();
   for (int64_t q = 0; q < pairs; q++, w += C * lanes, factors += X) {
-    if (q % 4 == 3) soon.step(q);
     I b[C];
     UNROLL for (int c = 0; c < C; c++) b[c] = V::bytes(w + c * lanes);
     UNROLL for (int r = 0; r < X; r++) {
@@ -146,8 +153,9 @@ inline __attribute__((always_inline)) void addShortTile(float* sums, const int32
   UNROLL for (int r = 0; r < X; r++)
     UNROLL for (int c = 0; c < C; c++) {
       float* sum = sums + (r * C + c) * lanes;
-      F before = isFirst ? V::zero() : V::load(sum);
-      V::store(sum, V::fma(V::floats(acc[r * C + c]), V::broadcast(scales[r]), before));
+      F before = isFirst ? V::zero() : V::load(sum), scale = V::broadcast(scales[r]);
+      if (columns) scale = V::mul(scale, V::load(columns + c * lanes));
+      V::store(sum, V::fma(V::floats(acc[r * C + c]), scale, before));
     }
 }
 
@@ -158,20 +166,23 @@ void accumulateShorts(const void* data, int64_t number, float* scratch) {
   int64_t block = 0;
   chunk.run([&](float* chains, int64_t from, int64_t to, bool isFirst) {
     ShortFactors factors(job, block++, from, to);
+    typename Shorts<T>::Columns columns(job, from, to, chunk.first, chunk.width);
     for (int64_t i = from; i < to; i += 2) {  // an odd last row is its own partner, of factor zero
       int64_t second = smaller(i + 1, to - 1);
       const int64_t index[2] = {weightRow(job, i), weightRow(job, second)};
       const float scale[2] = {job.rowScales[i], job.rowScales[second]};
-      Shorts<T>::load(job.weight, index, scale, chunk.first, chunk.width, [&](int64_t c, const I* shorts) {
+      columns.load(job.weight, index, scale, chunk.first, chunk.width, [&](int64_t c, const I* shorts) {
         int64_t panel = c / ManyTile::columns, v = c % ManyTile::columns / lanes;
         V::weavePairs(shorts, (int32_t*)chunk.block(panel) + ((i - from) / 2 * ManyTile::c + v) * lanes);
       });
     }
     Soon soon = chunk.after<T>(to, ManyTile::depth / 2);
     for (int64_t c = 0; c < chunk.columns; c++)
-      for (int64_t p = 0; p < chunk.panels; p++)
-        addShortTile(chains + (c * chunk.panels + p) * ManyTile::sums, (const int32_t*)chunk.block(c), factors.panel(p),
-                     factors.scales + p * ManyTile::x, factors.pairs, isFirst, soon);
+      for (int64_t p = 0; p < chunk.panels; p++) {
+        for (int64_t q = 3; q < factors.pairs; q += 4) soon.step(q);
+        addShortTile(chunk.sumsOf(chains, c, p), (const int32_t*)chunk.block(c), columns.scales(c * ManyTile::columns),
+                     factors.panel(p), factors.scales + p * ManyTile::x, factors.pairs, isFirst);
+      }
   });
 }
 

@@ -144,8 +144,8 @@ inline __attribute__((always_inline)) void finishTile(const BlockedJob& job, con
   }
 }
 
-/** A part of the sums, and the groups of a chunk. */
-template <class Tile>
+/** A part of the sums, of so many columns, and the groups of a chunk. */
+template <class Tile, int64_t most = productDepth>
 struct ProductPart {
   int64_t first, width, panels, k, depth, steps;
   const float* x;
@@ -157,7 +157,7 @@ struct ProductPart {
 
   void enter(const BlockedJob& job, int64_t from) {
     k = from;
-    depth = smaller(productDepth, job.depth - k);
+    depth = smaller(most, job.depth - k);
     steps = (depth + lanes - 1) / lanes;
     x = job.packed + k * Tile::paddedRows(job);
   }
@@ -166,16 +166,28 @@ struct ProductPart {
   template <class T>
   Soon after(const BlockedJob& job, int64_t o, int64_t steps) const {
     bool isLast = o + Tile::w >= width;
-    int64_t next = isLast ? 0 : o + Tile::w, nextK = isLast ? k + productDepth : k, left = job.depth - nextK;
+    int64_t next = isLast ? 0 : o + Tile::w, nextK = isLast ? k + most : k, left = job.depth - nextK;
     return Soon(job, first + next, left > 0 ? smaller(Tile::w, width - next) : 0, bytesOf<T>(nextK),
-                bytesOf<T>(smaller(productDepth, left)), panels * (steps / 4));
+                bytesOf<T>(smaller(most, left)), panels * (steps / 4));
+  }
+
+  float* chains(float* sums, int64_t o, int64_t p) const { return sums + (o / Tile::w * panels + p) * Tile::sums; }
+
+  /** Of chains that `mine` holds, once they are at their end. */
+  template <class T>
+  void finish(const BlockedJob& job, const float* mine, int64_t o, int64_t p) const {
+    if (k + depth < job.depth) return;
+    F acc[Tile::w * Tile::x];
+    UNROLL for (int i = 0; i < Tile::w * Tile::x; i++) acc[i] = V::load(mine + i * lanes);
+    int64_t r = p * Tile::x;
+    finishTile<T, Tile::w, Tile::x>(job, acc, r, smaller(Tile::x, job.rows - r), first + o, smaller(Tile::w, width - o));
   }
 
   /** The group from o on and the X rows of panel p, by `add(acc)`. Chains that are not at their end wait in `sums`. */
   template <class T, int X, class Add>
   inline __attribute__((always_inline)) void multiply(const BlockedJob& job, float* sums, int64_t o, int64_t p,
                                                       Add add) const {
-    float* mine = sums + (o / Tile::w * panels + p) * Tile::sums;
+    float* mine = chains(sums, o, p);
     F acc[Tile::w * X];
     UNROLL for (int i = 0; i < Tile::w * X; i++) acc[i] = k == 0 ? V::zero() : V::load(mine + i * lanes);
     add(acc);

@@ -13,15 +13,16 @@ static_assert(productDepth / lanes * 1024 * (int64_t)mostX < (1ll << 31), "sums 
 /** Of the largest code of int4, 8, in shorts. */
 constexpr float code4Unit = 128;
 
-/** Values times `inverse` as shorts, to every `stride`-th vector; zeros behind the last. */
-inline void roundToShorts(int16_t* out, int64_t stride, const float* x, int64_t n, float inverse) {
-  const F factor = V::broadcast(inverse);
+/** Values times `factor` as shorts, a vector of them at a time to `place(column, shorts)`; zeros behind the last. */
+template <class T, class Place>
+inline __attribute__((always_inline)) void roundToShorts(const T* x, int64_t n, float factor, Place place) {
+  const F times = V::broadcast(factor);
   int64_t c = 0;
-  for (; c + shortLanes <= n; c += shortLanes, out += stride * shortLanes) V::storeShorts(out, V::shorts(x + c, factor));
+  for (; c + shortLanes <= n; c += shortLanes) place(c, V::shorts(x + c, times, times));
   if (c == n) return;
-  float padded[shortLanes] = {};
+  T padded[shortLanes] = {};
   for (int64_t i = c; i < n; i++) padded[i - c] = x[i];
-  V::storeShorts(out, V::shorts(padded, factor));
+  place(c, V::shorts(padded, times, times));
 }
 
 /** The largest |scale| of some blocks of int4; NaN where one is not finite. */
@@ -43,9 +44,23 @@ inline float largestScale(const Half* scales, int64_t blocks) {
 template <class T>
 struct Shorts;
 
+/** Columns of a block of rows that have scales, so that columns need none. */
+template <class T>
+struct PlainColumns {
+  PlainColumns(const BlockedJob&, int64_t, int64_t, int64_t, int64_t) {}
+  static const float* scales(int64_t) { return nullptr; }
+  template <class Place>
+  static void load(const Weights& weight, const int64_t (&index)[2], const float* scale, int64_t first, int64_t n, Place place) {
+    Shorts<T>::load(weight, index, scale, first, n, place);
+  }
+};
+
 template <>
 struct Shorts<int8_t> {
-  static constexpr float mostFactor = 32767;
+  using Columns = PlainColumns<int8_t>;
+  static constexpr int64_t depth = productDepth;
+  static float scaleOfX(const float* x, int64_t n, float& inverse) { return scaleOf(x, n, mostX, inverse); }
+  static float scaleOfFactors(const float* x, int64_t n, float& inverse) { return scaleOf(x, n, 32767, inverse); }
 
   /** What the factors of the row's shorts are, beside that of `finishTile`. */
   static float scaleOfPart(const Weights&, int64_t, int64_t, int64_t) { return 1; }
@@ -63,8 +78,12 @@ struct Shorts<int8_t> {
 
 template <>
 struct Shorts<Codes4> {
+  using Columns = PlainColumns<Codes4>;
+  static constexpr int64_t depth = productDepth;
   static constexpr float mostFactor = 8191;
   static_assert(ManyTile::depth * 1024 * (int64_t)mostFactor < (1ll << 31), "sums of a block are too long");
+  static float scaleOfX(const float* x, int64_t n, float& inverse) { return scaleOf(x, n, mostX, inverse); }
+  static float scaleOfFactors(const float* x, int64_t n, float& inverse) { return scaleOf(x, n, mostFactor, inverse); }
 
   static const Half* scalesOf(const Weights& weight, int64_t index, int64_t first) {
     return (const Half*)(weight.scales + index * weight.scaleStride) + first / partColumns * partBlocks;

@@ -24,9 +24,15 @@ export interface SubjectOptions {
 
 /** Whether `rows` rows under one set for all, or none, are promised the bits that each row has alone. */
 export const exactRows = (type: WeightDtype, rows: number): boolean =>
-  type === "f32" || type === "f16" || rows < 16;
-/** What sums of operands rounded to bfloat16 may be off, relative to the largest output. */
-export const bf16Tolerance = 2 ** -7;
+  type === "f32" || rows < 16;
+/** What sums of rounded operands may be off, relative to the largest output. */
+const manyRowsTolerance: Readonly<Record<WeightDtype, number>> = {
+  f32: 0,
+  f16: 2 ** -11,
+  bf16: 2 ** -7,
+  int8: 2 ** -7,
+  int4: 2 ** -7,
+};
 
 /** To be made within a `describe`: it opens both backends before the tests and disposes of them after. */
 export class Subject {
@@ -81,7 +87,7 @@ export class Subject {
 
   /** The tolerance of a product or accumulation of `rows` rows that may run on a matrix unit. */
   readonly toleranceOf = (type: WeightDtype, rows: number): number =>
-    exactRows(type, rows) ? this.tolerance : bf16Tolerance;
+    exactRows(type, rows) ? this.tolerance : manyRowsTolerance[type];
 
   readonly agreeExactly = async <T>(seedValue: number, scenario: Scenario<T>): Promise<T> => {
     const actual = await play(this.kernels, seedValue, scenario);
