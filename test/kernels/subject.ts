@@ -23,8 +23,7 @@ export interface SubjectOptions {
 }
 
 /** Whether `rows` rows under one set for all, or none, are promised the bits that each row has alone. */
-export const exactRows = (type: WeightDtype, rows: number): boolean =>
-  type === "f32" || rows < 16;
+export const exactRows = (type: WeightDtype, rows: number): boolean => type === "f32" || rows < 16;
 /** What sums of rounded operands may be off, relative to the largest output. */
 const manyRowsTolerance: Readonly<Record<WeightDtype, number>> = {
   f32: 0,
