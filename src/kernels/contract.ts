@@ -5,9 +5,10 @@
  * - Ops are void and ordered: each sees the results of those called before it. Only `read` waits.
  * - Sums are accumulated in float32 (or wider), whatever the weights' dtype.
  * - A row of a result does not depend on the number of threads, nor on how many rows were computed with it. With weights
- *   in bf16, int8 or int4 the latter holds below 16 rows; 16 rows or more that share their units may be multiplied by a
- *   matrix unit that rounds both factors to bfloat16, or (int8, int4) in sums of 16-bit integers (relative 2^-7 of
- *   Σ |x · w| at most).
+ *   in any dtype but f32 the latter holds below 16 rows; 16 rows or more that share their units may be multiplied by a
+ *   matrix unit that rounds both factors to bfloat16, or in sums of 16-bit integers: with bf16, int8 and int4 up to a
+ *   relative 2^-7 of Σ |x · w|. With f16 less is lost than by x in float16: at most
+ *   (‖w‖ Σ |x| + ‖x‖ Σ |w|) / 65400 + 2^-15 Σ |x · w|.
  *   With an active set that holds every unit, `product` and `accumulate` give the bits they give without one.
  * - Shapes are checked (`checks.ts`) before any work; a violation throws and changes nothing. What only the data can
  *   show (an id beyond the table, a set that is not ascending) may throw as late as the next wait; the ops called
