@@ -33,7 +33,7 @@ bool GemmPlanner::product(Pool& pool, const Gemm* gemm, const ProductJob& job, D
   plan.xColumns = plan.weightColumns = plan.depth = job.k;
   plan.width = selectedOf(job.set);
   plan.relu = job.relu;
-  run(pool, plan, gemm->packProduct[type], gemm->product[type]);
+  run(pool, plan, gemm->packProduct, gemm->product[type]);
   return true;
 }
 
@@ -62,8 +62,8 @@ void GemmPlanner::run(Pool& pool, GemmJob& job, Kernel pack, Kernel multiply) {
   job.chunkWidth = std::min(quotient(share, gemmWidthStep) * gemmWidthStep, gemmWidth);
   job.stride = pool.threads();
   int64_t padded = quotient(most, gemmPanel) * gemmPanel;
-  pool.reserve(static_cast<size_t>(job.chunkWidth * (gemmPlanes * gemmDepth / 2 + padded)));
-  reservePacked(gemmPlanes * blocks * padded * gemmDepth);
+  pool.reserve(static_cast<size_t>(job.chunkWidth * (gemmDepth / 2 + padded)));
+  reservePacked(blocks * padded * gemmDepth);
   job.packed = packed_;
   for (int64_t done = 0; done < rows; done += job.rows) {
     job.rows = std::min(rows - done, most);

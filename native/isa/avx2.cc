@@ -166,6 +166,9 @@ struct V {
 
   // Pairs of 16-bit numbers, for products of many rows.
 
+  /** Whether they are faster than floats. */
+  static constexpr bool fastPairs = true;
+
   /** sum + the products of two neighbours each; as one, for compilers put all products first and run out of registers. */
   static I addPairs(I sum, I a, I b) {
     I product;

@@ -19,6 +19,7 @@ struct V : Vector16 {
   static I dotSigned(I start, I w, I x) { return dot(start, _mm512_xor_si512(w, splat(-128)), x); }
   static I dot(I start, I w, I x) { return _mm512_dpbusd_epi32(start, w, x); }
 
+  static constexpr bool fastPairs = true;
   /** Written out, because GCC 12 copies the sums of a tile to and fro, by way of the stack. */
   static I addPairs(I sum, I a, I b) {
     asm("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(a), "vm"(b));

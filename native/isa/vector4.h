@@ -89,6 +89,13 @@ struct Vector4 {
 
   // Pairs of 16-bit numbers, for products of many rows.
 
+  /** Whether they are faster than floats. */
+#ifdef __SSE2__
+  static constexpr bool fastPairs = true;
+#else
+  static constexpr bool fastPairs = false;
+#endif
+
   /** sum + the products of two neighbours each. */
   static I addPairs(I sum, I a, I b) {
 #ifdef __SSE2__

@@ -6,20 +6,23 @@ namespace dejavu::DEJAVU_ISA {
 namespace {
 
 #define FLOATS(kernel, ...) {kernel<float>, kernel<Half>, kernel<Brain>, __VA_ARGS__}
-#define PACKED(kernel, ...) {kernel, kernel, kernel, __VA_ARGS__}
 
 /** Where bytes are multiplied four at a time the tiles of quantized products are faster than pairs of 16-bit numbers. */
 constexpr bool multipliesBytes = V::offset != 0;
+/** Of float16, the kernel for integers or the one for floats. */
+constexpr Kernel ofHalf(Kernel shorts, Kernel floats) { return V::fastPairs ? shorts : floats; }
 
 constexpr Blocked blocked = {
     {ManyProduct::x, 128, 0, 12 * ManyProduct::w, ManyProduct::w, productDepth* ManyProduct::w, 0, lanes,
-     {packProductRows, packShortRows<Half>, packProductRows, packShortRows<int8_t>, packShortRows<Codes4>},
-     {multiplyProduct<float>, multiplyShorts<Half>, multiplyProduct<Brain>, multipliesBytes ? nullptr : multiplyShorts<int8_t>,
-      multipliesBytes ? nullptr : multiplyShorts<Codes4>}},
+     {packProductRows, ofHalf(packShortRows<Half>, packProductRows), packProductRows, packShortRows<int8_t>,
+      packShortRows<Codes4>},
+     {multiplyProduct<float>, ofHalf(multiplyShorts<Half>, multiplyProduct<Half>), multiplyProduct<Brain>,
+      multipliesBytes ? nullptr : multiplyShorts<int8_t>, multipliesBytes ? nullptr : multiplyShorts<Codes4>}},
     {ManyTile::x, 128, 0, mostManyColumns, lineColumns4, 0, ManyTile::depth, 2,
-     {packFactors<ManyTile>, packShortFactors<Half>, packFactors<ManyTile>, packShortFactors<int8_t>, packShortFactors<Codes4>},
-     {multiplyAccumulate<float>, accumulateShorts<Half>, multiplyAccumulate<Brain>, accumulateShorts<int8_t>,
-      accumulateShorts<Codes4>}},
+     {packFactors<ManyTile>, ofHalf(packShortFactors<Half>, packFactors<ManyTile>), packFactors<ManyTile>,
+      packShortFactors<int8_t>, packShortFactors<Codes4>},
+     {multiplyAccumulate<float>, ofHalf(accumulateShorts<Half>, multiplyAccumulate<Half>), multiplyAccumulate<Brain>,
+      accumulateShorts<int8_t>, accumulateShorts<Codes4>}},
     {FewProduct::x, fewRows, 0, 48 * FewProduct::w, FewProduct::w, productDepth*(fewRows + FewProduct::x), 0, lanes, {},
      FLOATS(multiplyFew, nullptr, nullptr)},
     {EightTile::x, fewRows, leastFewColumns, mostFewColumns, FewTile::columns,

@@ -17,8 +17,6 @@ namespace dejavu {
 constexpr int64_t gemmPanel = 32;
 /** Steps of the sums whose operands one instruction takes, and those that a block holds. */
 constexpr int64_t gemmStep = 32, gemmDepth = 512;
-/** Planes at most whose sum is a number: one of bfloat16, two where that alone says too little. */
-constexpr int64_t gemmPlanes = 2;
 /** bfloat16 elements of a panel in one block. */
 constexpr int64_t gemmPanelBlock = gemmPanel * gemmDepth;
 /** Rows of x at once, and outputs of a chunk: a multiple of a group of columns, so that no group is cut. */
@@ -34,7 +32,7 @@ struct GemmJob {
   Weights weight;        // its columns: weightColumns
   const float* bias;     // [outColumns] or null
   const int32_t* index;  // the weight rows that take part, ascending; null: all
-  uint16_t* packed;      // [planes, blocks of depth, panels of rows, gemmPanelBlock]
+  uint16_t* packed;      // [blocks of depth, panels of rows, gemmPanelBlock]
   int64_t rows, outColumns, xColumns, weightColumns;
   int64_t width, depth;  // outputs of a row, and length of their sums
   int64_t chunkWidth;    // outputs of a chunk: a multiple of gemmWidthStep, at most gemmWidth
@@ -44,7 +42,7 @@ struct GemmJob {
 
 /** What one unit offers; null where a weight type is not for it. */
 struct Gemm {
-  Kernel packProduct[weightTypes];     // chunk = (block of depth, 16 rows)
+  Kernel packProduct;                  // chunk = (block of depth, 16 rows)
   Kernel packAccumulate[weightTypes];  // chunk = (block of depth, 16 rows)
   Kernel product[weightTypes];         // chunk = chunkWidth outputs
   Kernel accumulate[weightTypes];      // chunk = chunkWidth outputs

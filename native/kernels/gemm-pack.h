@@ -40,15 +40,16 @@ inline void transpose(__m512i (&v)[16]) {
   }
 }
 
-/** Where the tile of 16 rows from `row` on starts in a plane of `packed`, for a block of depth. */
-inline uint16_t* packedTile(const GemmJob& job, int plane, int64_t block, int64_t row) {
-  int64_t panels = quotient(job.rows, gemmPanel), blocks = quotient(job.depth, gemmDepth);
-  return job.packed + ((plane * blocks + block) * panels + row / gemmPanel) * gemmPanelBlock + row % gemmPanel / 16 * tileWords;
+/** Where the tile of 16 rows from `row` on starts in `packed`, for a block of depth. */
+inline uint16_t* packedTile(const GemmJob& job, int64_t block, int64_t row) {
+  int64_t panels = quotient(job.rows, gemmPanel);
+  return job.packed + (block * panels + row / gemmPanel) * gemmPanelBlock + row % gemmPanel / 16 * tileWords;
 }
 
 /** What a chunk of a packing kernel packs: 16 rows of x, some missing, and a block of depth. */
 struct PackPart {
   int64_t block, row, rows, from, to;
+  uint16_t* out;
 
   PackPart(const GemmJob& job, int64_t chunk) {
     int64_t tiles = quotient(job.rows, 16);
@@ -57,15 +58,15 @@ struct PackPart {
     rows = smaller(16, job.rows - row);
     from = block * gemmDepth;
     to = smaller(from + gemmDepth, job.depth);
+    out = packedTile(job, block, row);
   }
 };
 
-/** A plane of numbers, as of weights. */
-inline __m512i roundPlane(__m512 low, __m512 high, int plane) { return plane == 0 ? roundPair(low, high) : roundRest(low, high); }
-
 /** x of the product, in pairs: a column of the panel is a row of x. */
-inline void packProductPlane(const GemmJob& job, const PackPart& part, int plane) {
-  uint16_t* out = packedTile(job, plane, part.block, part.row);
+inline void packProduct(const void* data, int64_t chunk, float*) {
+  const GemmJob& job = *(const GemmJob*)data;
+  PackPart part(job, chunk);
+  uint16_t* out = part.out;
   for (int64_t k = part.from; k < part.to; k += gemmStep, out += stepWords) {
     __m512i lines[16];
     for (int64_t r = 0; r < 16; r++) {
@@ -74,19 +75,12 @@ inline void packProductPlane(const GemmJob& job, const PackPart& part, int plane
         continue;
       }
       const float* x = job.x + (part.row + r) * job.xColumns + k;
-      lines[r] = roundPlane(_mm512_maskz_loadu_ps(firstFloats(part.to - k), x),
-                            _mm512_maskz_loadu_ps(firstFloats(part.to - k - 16), x + 16), plane);
+      lines[r] = roundPair(_mm512_maskz_loadu_ps(firstFloats(part.to - k), x),
+                           _mm512_maskz_loadu_ps(firstFloats(part.to - k - 16), x + 16));
     }
     transpose(lines);
     for (int64_t r = 0; r < 16; r++) storeLine(out + r * lineWords, lines[r]);
   }
-}
-
-template <class T>
-void packProduct(const void* data, int64_t chunk, float*) {
-  const GemmJob& job = *(const GemmJob*)data;
-  PackPart part(job, chunk);
-  for (int plane = 0; plane < BrainRows<T>::planes; plane++) packProductPlane(job, part, plane);
 }
 
 /** Up to 16 activations for the steps from i on, times the scales of their weight rows where rows have scales. */
@@ -115,28 +109,26 @@ template <class T>
 void packAccumulate(const void* data, int64_t chunk, float*) {
   const GemmJob& job = *(const GemmJob*)data;
   PackPart part(job, chunk);
-  for (int plane = 0; plane < BrainRows<T>::planes; plane++)
-    for (int64_t r = 0; r < 16; r++) {
-      const float* x = job.x + (part.row + r) * job.xColumns;
-      uint16_t* out = packedTile(job, plane, part.block, part.row) + r * lineWords;
-      for (int64_t i = part.from; i < part.to; i += gemmStep, out += stepWords) {
-        __m512i line = _mm512_setzero_si512();
-        if (r < part.rows)
-          line = roundPlane(activations<T>(job, x, i, part.to), activations<T>(job, x, i + 16, part.to), plane);
-        storeLine(out, line);
-      }
+  for (int64_t r = 0; r < 16; r++) {
+    const float* x = job.x + (part.row + r) * job.xColumns;
+    uint16_t* out = part.out + r * lineWords;
+    for (int64_t i = part.from; i < part.to; i += gemmStep, out += stepWords) {
+      __m512i line = _mm512_setzero_si512();
+      if (r < part.rows) line = roundPair(activations<T>(job, x, i, part.to), activations<T>(job, x, i + 16, part.to));
+      storeLine(out, line);
     }
+  }
 }
 
-/** A plane of `count` weight rows from position `first` on, columns `from` … `to`, as panels of rows: one weight row a line. */
+/** `count` weight rows from position `first` on, columns `from` … `to`, as panels of rows: one weight row a line. */
 template <class T>
-inline void unpackRows(uint16_t* out, const GemmJob& job, int64_t first, int64_t count, int64_t from, int64_t to, int plane) {
+inline void unpackRows(uint16_t* out, const GemmJob& job, int64_t first, int64_t count, int64_t from, int64_t to) {
   BrainRows<T> weights(job);
   for (int64_t r = 0; r < quotient(count, gemmPanel) * gemmPanel; r++) {
     uint16_t* line = out + r / gemmPanel * gemmPanelBlock + r % gemmPanel / 16 * tileWords + r % 16 * lineWords;
     int64_t row = r >= count ? 0 : job.index ? job.index[first + r] : first + r;
     for (int64_t k = from; k < to; k += groupColumns, line += 2 * stepWords) {
-      Group group = r < count ? weights.group(row, k, plane) : Group{{_mm512_setzero_si512(), _mm512_setzero_si512()}};
+      Group group = r < count ? weights.group(row, k) : Group{{_mm512_setzero_si512(), _mm512_setzero_si512()}};
       storeLine(line, group.half[0]);
       if (k + gemmStep < to) storeLine(line + stepWords, group.half[1]);
     }
@@ -152,9 +144,9 @@ inline void storePairs(uint16_t* out, __m512i even, __m512i odd) {
   storeLine(out + tileWords, _mm512_permutex2var_epi16(even, high, odd));
 }
 
-/** A plane of the weight rows at positions `from` … `to`, `count` columns from `first` on, as panels of pairs: two rows a line. */
+/** The weight rows at positions `from` … `to`, `count` columns from `first` on, as panels of pairs: two rows a line. */
 template <class T>
-inline void unpackPairs(uint16_t* out, const GemmJob& job, int64_t first, int64_t count, int64_t from, int64_t to, int plane) {
+inline void unpackPairs(uint16_t* out, const GemmJob& job, int64_t first, int64_t count, int64_t from, int64_t to) {
   BrainRows<T> weights(job);
   const Group none{{_mm512_setzero_si512(), _mm512_setzero_si512()}};
   for (int64_t i = 0; i < quotient(to - from, gemmStep) * gemmStep; i += 2) {
@@ -163,8 +155,8 @@ inline void unpackPairs(uint16_t* out, const GemmJob& job, int64_t first, int64_
     for (int64_t j = 0; j < 2; j++)
       at[j] = from + i + j >= to ? -1 : job.index ? job.index[from + i + j] : from + i + j;
     for (int64_t c = 0; c < count; c += groupColumns, line += 2 * gemmPanelBlock) {
-      Group even = at[0] < 0 ? none : weights.group(at[0], first + c, plane);
-      Group odd = at[1] < 0 ? none : weights.group(at[1], first + c, plane);
+      Group even = at[0] < 0 ? none : weights.group(at[0], first + c);
+      Group odd = at[1] < 0 ? none : weights.group(at[1], first + c);
       storePairs(line, even.half[0], odd.half[0]);
       if (c + gemmPanel < count) storePairs(line + gemmPanelBlock, even.half[1], odd.half[1]);
     }

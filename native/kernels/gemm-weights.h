@@ -1,7 +1,4 @@
-/**
- * Rows of weights as bfloat16, 64 columns at a time; of float16 in two planes, what rounding leaves being the second, so that
- * nothing is lost. Layouts: src/tensor/quantized.ts. Needs AVX-512 BW and BF16.
- */
+/** Rows of weights as bfloat16, 64 columns at a time. Layouts: src/tensor/quantized.ts. Needs AVX-512 BW and BF16. */
 #pragma once
 #include <immintrin.h>
 
@@ -26,28 +23,19 @@ struct Group {
 inline __m512i roundPair(__m512 low, __m512 high) { return (__m512i)_mm512_cvtne2ps_pbh(high, low); }
 inline __mmask32 firstWords(int64_t n) { return n >= 32 ? ~0u : n <= 0 ? 0u : (1u << n) - 1; }
 
-/** What rounding two vectors to bfloat16 leaves of them, rounded itself; of what is not finite it is NaN. */
-inline __m512i roundRest(__m512 low, __m512 high) {
-  __m512i rounded = roundPair(low, high);
-  auto rest = [](__m512 v, __m256i bits) {
-    return _mm512_sub_ps(v, (__m512)_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
-  };
-  return roundPair(rest(low, _mm512_castsi512_si256(rounded)), rest(high, _mm512_extracti64x4_epi64(rounded, 1)));
-}
-
-/** `group(row, column, plane)`: columns from a multiple of 64 on. What lies beyond the last is zero, or not to be used. */
+/** `group(row, column)`: columns from a multiple of 64 on. What lies beyond the last is zero, or not to be used. */
 template <class T>
 struct BrainRows;
 
-/** Elements of 16 bits as they are. */
-struct WordRows {
+template <>
+struct BrainRows<Brain> {
   static constexpr bool scaledRows = false;
   const uint16_t* bits;
   int64_t columns;
 
-  explicit WordRows(const GemmJob& job) : bits((const uint16_t*)job.weight.data), columns(job.weightColumns) {}
+  explicit BrainRows(const GemmJob& job) : bits((const uint16_t*)job.weight.data), columns(job.weightColumns) {}
 
-  Group words(int64_t row, int64_t column) const {
+  Group group(int64_t row, int64_t column) const {
     const uint16_t* from = bits + row * columns + column;
     int64_t left = columns - column;
     if (left >= groupColumns) return {{_mm512_loadu_si512(from), _mm512_loadu_si512(from + 32)}};
@@ -58,32 +46,10 @@ struct WordRows {
   static constexpr int64_t groupBytes = 128;
 };
 
-template <>
-struct BrainRows<Brain> : WordRows {
-  static constexpr int planes = 1;
-  using WordRows::WordRows;
-  Group group(int64_t row, int64_t column, int) const { return words(row, column); }
-};
-
-template <>
-struct BrainRows<Half> : WordRows {
-  static constexpr int planes = 2;
-  using WordRows::WordRows;
-  Group group(int64_t row, int64_t column, int plane) const {
-    Group group = words(row, column);
-    UNROLL for (__m512i& half : group.half) {
-      __m512 low = _mm512_cvtph_ps(_mm512_castsi512_si256(half)), high = _mm512_cvtph_ps(_mm512_extracti64x4_epi64(half, 1));
-      half = plane == 0 ? roundPair(low, high) : roundRest(low, high);
-    }
-    return group;
-  }
-};
-
 /** Codes are exact in bfloat16; the scale of the row is for the float32 side. */
 template <>
 struct BrainRows<Int8> {
   static constexpr bool scaledRows = true;
-  static constexpr int planes = 1;
   const int8_t* codes;
   const float* scales;  // [weight rows]
   int64_t stride;
@@ -91,7 +57,7 @@ struct BrainRows<Int8> {
   explicit BrainRows(const GemmJob& job)
       : codes((const int8_t*)job.weight.data), scales((const float*)job.weight.scales), stride(job.weight.stride) {}
 
-  Group group(int64_t row, int64_t column, int) const {
+  Group group(int64_t row, int64_t column) const {
     const int8_t* from = codes + row * stride + column;
     return {{widen(from), widen(from + 32)}};
   }
@@ -108,7 +74,6 @@ struct BrainRows<Int8> {
 template <>
 struct BrainRows<Int4> {
   static constexpr bool scaledRows = false;
-  static constexpr int planes = 1;
   const uint8_t* codes;
   const uint8_t* scales;
   int64_t stride, scaleStride;
@@ -116,7 +81,7 @@ struct BrainRows<Int4> {
   explicit BrainRows(const GemmJob& job)
       : codes(job.weight.data), scales(job.weight.scales), stride(job.weight.stride), scaleStride(job.weight.scaleStride) {}
 
-  Group group(int64_t row, int64_t column, int) const {
+  Group group(int64_t row, int64_t column) const {
     const __m256i* half = (const __m256i*)(scales + row * scaleStride + column / partColumns * partBlocks * 2);
     __m512 scale = _mm512_cvtph_ps(_mm256_loadu_si256(half));
     const uint8_t* line = codes + row * stride + column / lineColumns4 * 64;

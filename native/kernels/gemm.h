@@ -13,22 +13,18 @@ namespace {
 /** Floats of a tile of sums, and of the four that two panels make. */
 constexpr int64_t tileFloats = 256, panelFloats = 1024;
 
-/** Scratch of a chunk: the planes of a block of unpacked weights, then all sums, [panels of outputs, panels of rows]. */
+/** Scratch of a chunk: a block of unpacked weights, then all sums, [panels of outputs, panels of rows]. */
 struct Space {
   uint16_t* weights;
-  int64_t plane;
   float* sums;
   int64_t outputPanels, rowPanels;
 
   Space(const GemmJob& job, float* scratch, int64_t width)
       : weights((uint16_t*)scratch),
-        plane(job.chunkWidth * gemmDepth),
-        sums(scratch + gemmPlanes * plane / 2),
+        sums(scratch + job.chunkWidth * gemmDepth / 2),
         outputPanels(quotient(width, gemmPanel)),
         rowPanels(quotient(job.rows, gemmPanel)) {}
 
-  /** A plane of the weights of a panel of outputs. */
-  uint16_t* weightsOf(int64_t output, int number) const { return weights + number * plane + output * gemmPanelBlock; }
   /** The sums of a panel of outputs and a panel of rows. */
   float* at(int64_t output, int64_t row) const { return sums + (output * rowPanels + row) * panelFloats; }
   /** One of the four tiles where an output and a row meet. */
@@ -74,14 +70,6 @@ void finishProduct(const GemmJob& job, const Space& space, int64_t first, int64_
   }
 }
 
-/** `each(plane of one, plane of the other)` of all products but that of both rests, which is too small to matter. */
-template <class T, class Each>
-inline __attribute__((always_inline)) void overPlanes(Each each) {
-  constexpr int planes = BrainRows<T>::planes;
-  UNROLL for (int a = 0; a < planes; a++)
-    UNROLL for (int b = 0; a + b < planes; b++) each(a, b);
-}
-
 template <class T>
 void gemmProduct(const void* data, int64_t chunk, float* scratch) {
   const GemmJob& job = *(const GemmJob*)data;
@@ -90,26 +78,22 @@ void gemmProduct(const void* data, int64_t chunk, float* scratch) {
   Unit unit;
   for (int64_t k = 0; k < job.depth; k += gemmDepth) {
     int64_t to = smaller(k + gemmDepth, job.depth), steps = quotient(to - k, gemmStep);
-    for (int plane = 0; plane < BrainRows<T>::planes; plane++)
-      unpackRows<T>(space.weightsOf(0, plane), job, first, width, k, to, plane);
+    unpackRows<T>(space.weights, job, first, width, k, to);
     // After the last block comes the first of another chunk, as a rule the one `stride` further on.
     bool last = to == job.depth;
     int64_t nextFirst = last ? first + job.stride * job.chunkWidth : first, nextK = last ? 0 : to;
     Next<T> next(job, nextFirst, smaller(job.chunkWidth, job.width - nextFirst), nextK,
                  smaller(gemmDepth, job.depth - nextK));
     for (int64_t r = 0; r < space.rowPanels; r++) {
+      const uint16_t* right = packedTile(job, k / gemmDepth, r * gemmPanel);
       bool both = job.rows - r * gemmPanel > 16;
       for (int64_t o = 0; o < space.outputPanels; o++) {
+        const uint16_t* left = space.weights + o * gemmPanelBlock;
         Ahead ahead = next.part(r * space.outputPanels + o, space.rowPanels * space.outputPanels);
-        overPlanes<T>([&](int a, int b) __attribute__((always_inline)) {
-          const uint16_t *left = space.weightsOf(o, a), *right = packedTile(job, b, k / gemmDepth, r * gemmPanel);
-          bool isFirst = k == 0 && a + b == 0;
-          if (both)
-            unit.template multiply<2, 2>(space.at(o, r), left, right, steps, isFirst, ahead);
-          else
-            unit.template multiply<2, 1>(space.at(o, r), left, right, steps, isFirst, ahead);
-          ahead.count = 0;  // is fetched by now
-        });
+        if (both)
+          unit.template multiply<2, 2>(space.at(o, r), left, right, steps, k == 0, ahead);
+        else
+          unit.template multiply<2, 1>(space.at(o, r), left, right, steps, k == 0, ahead);
       }
     }
   }
@@ -138,39 +122,35 @@ void gemmAccumulate(const void* data, int64_t chunk, float* scratch) {
   Unit unit;
   for (int64_t i = 0; i < job.depth; i += gemmDepth) {
     int64_t to = smaller(i + gemmDepth, job.depth), steps = quotient(to - i, gemmStep);
-    for (int plane = 0; plane < BrainRows<T>::planes; plane++)
-      unpackPairs<T>(space.weightsOf(0, plane), job, first, width, i, to, plane);
+    unpackPairs<T>(space.weights, job, first, width, i, to);
     bool last = to == job.depth;
     int64_t nextFirst = last ? first + job.stride * job.chunkWidth : first, nextI = last ? 0 : to;
     Next<T> next(job, nextI, smaller(gemmDepth, job.depth - nextI), nextFirst,
                  smaller(job.chunkWidth, job.width - nextFirst));
     for (int64_t r = 0; r < space.rowPanels; r++) {
+      const uint16_t* left = packedTile(job, i / gemmDepth, r * gemmPanel);
       bool both = job.rows - r * gemmPanel > 16;
       for (int64_t c = 0; c < space.outputPanels; c++) {
+        const uint16_t* right = space.weights + c * gemmPanelBlock;
         Ahead ahead = next.part(r * space.outputPanels + c, space.rowPanels * space.outputPanels);
-        overPlanes<T>([&](int a, int b) __attribute__((always_inline)) {
-          const uint16_t *left = packedTile(job, a, i / gemmDepth, r * gemmPanel), *right = space.weightsOf(c, b);
-          bool isFirst = i == 0 && a + b == 0;
-          if (both)
-            unit.template multiply<2, 2>(space.at(c, r), left, right, steps, isFirst, ahead);
-          else
-            unit.template multiply<1, 2>(space.at(c, r), left, right, steps, isFirst, ahead);
-          ahead.count = 0;
-        });
+        if (both)
+          unit.template multiply<2, 2>(space.at(c, r), left, right, steps, i == 0, ahead);
+        else
+          unit.template multiply<1, 2>(space.at(c, r), left, right, steps, i == 0, ahead);
       }
     }
   }
   finishAccumulate(job, space, first, width);
 }
 
-/** A unit much faster than vectors are, which float16 in two planes is for as well; other units leave to vectors what they do faster. */
-constexpr Gemm makeGemm(bool isFast) {
+/** Without products with quantized weights where the tiles, which multiply bytes, are faster. */
+constexpr Gemm makeGemm(bool multipliesQuantized) {
   return {
-      {nullptr, packProduct<Half>, packProduct<Brain>, packProduct<Int8>, packProduct<Int4>},
-      {nullptr, packAccumulate<Half>, packAccumulate<Brain>, packAccumulate<Int8>, packAccumulate<Int4>},
-      {nullptr, isFast ? gemmProduct<Half> : nullptr, gemmProduct<Brain>, isFast ? gemmProduct<Int8> : nullptr,
-       isFast ? gemmProduct<Int4> : nullptr},
-      {nullptr, isFast ? gemmAccumulate<Half> : nullptr, gemmAccumulate<Brain>, gemmAccumulate<Int8>, gemmAccumulate<Int4>},
+      packProduct,
+      {nullptr, nullptr, packAccumulate<Brain>, packAccumulate<Int8>, packAccumulate<Int4>},
+      {nullptr, nullptr, gemmProduct<Brain>, multipliesQuantized ? gemmProduct<Int8> : nullptr,
+       multipliesQuantized ? gemmProduct<Int4> : nullptr},
+      {nullptr, nullptr, gemmAccumulate<Brain>, gemmAccumulate<Int8>, gemmAccumulate<Int4>},
   };
 }
 

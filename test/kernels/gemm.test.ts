@@ -1,6 +1,6 @@
 /**
- * Products of 16 rows and more with any weights but f32, which a matrix unit may do on operands rounded to bfloat16 (f16: on
- * the sum of two such numbers), or vectors on integers of 16 bits, against formulas in float64, on every instruction set.
+ * Products of 16 rows and more with any weights but f32, which a matrix unit may do on operands rounded to bfloat16, or vectors
+ * on 16-bit integers or on widened weights, against formulas in float64, on every instruction set.
  */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
