@@ -22,11 +22,21 @@ const seed = fc.integer({ min: 1, max: 2 ** 30 });
 const tolerance = (type: Type): number => (type === "f16" ? 2 ** -15 : 2 ** -7) * 1.01;
 
 const sum = (values: number[]) => values.reduce((a, b) => a + b, 0);
-const sumOfSizes = (values: readonly number[]) => values.reduce((a, b) => a + Math.abs(b), 0);
+
+/** The sum of products, and that of their sizes. */
+function dot(a: readonly number[], b: readonly number[]): [sum: number, sizes: number] {
+  let [total, sizes] = [0, 0];
+  for (let i = 0; i < a.length; i++) {
+    const product = a[i]! * b[i]!;
+    total += product;
+    sizes += Math.abs(product);
+  }
+  return [total, sizes];
+}
 
 /** Euclidean norm and sum of sizes. */
 const normsOf = (values: readonly number[]) =>
-  [Math.sqrt(sum(values.map((v) => v * v))), sumOfSizes(values)] as const;
+  [Math.sqrt(dot(values, values)[0]), values.reduce((a, b) => a + Math.abs(b), 0)] as const;
 type Norms = ReturnType<typeof normsOf>;
 
 /** What rounding by norms takes from floats of 16 bits; one scale for all that is summed is the worst that may be. */
@@ -74,17 +84,16 @@ function suite(instructionSet: ReturnType<typeof nativeInstructionSets>[number])
         const set = lab.set(units, rows, fill);
         const expected = out.values.map((row) => [...row]);
         const bound = out.values.map((row) => row.map(() => 0));
+        const [xNorms, weightNorms] = [x.values.map(normsOf), weight.values.map(normsOf)];
         for (const o of chosen(set, n, perUnit))
           for (let r = 0; r < rows; r++) {
-            const terms = x.values[r]!.map((v, i) => v * weight.values[o]![i]!);
-            const value = sum(terms) + (bias ? bias.values[0]![o]! : 0);
+            const [total, sizes] = dot(x.values[r]!, weight.values[o]!);
+            const value = total + (bias ? bias.values[0]![o]! : 0);
             expected[r]![o] = relu && value < 0 ? 0 : value;
             const [row, weights] = [x.values[r]!, weight.values[o]!];
             const rounding =
-              type === "f16"
-                ? normRounding(normsOf(row), normsOf(weights))
-                : byteRounding(type, row, weights);
-            bound[r]![o] = tolerance(type) * sumOfSizes(terms) + 1e-6 + rounding;
+              type === "f16" ? normRounding(xNorms[r]!, weightNorms[o]!) : byteRounding(type, row, weights);
+            bound[r]![o] = tolerance(type) * sizes + 1e-6 + rounding;
           }
         lab.product(out, x, weight, bias, relu, set, perUnit, rows);
         near(lab.read(out), expected, bound);
@@ -106,23 +115,21 @@ function suite(instructionSet: ReturnType<typeof nativeInstructionSets>[number])
         const [out, bias] = [lab.floats(rows + 1, d), s % 2 ? lab.floats(1, d) : null];
         const weight = weightOf(lab, type, n, d);
         const bound = out.values.map((row) => row.map(() => 0));
-        const withNorms = type === "f16";
-        const factorNorms = withNorms ? a.values.map((row) => normsOf([...taken].map((i) => row[i]!))) : [];
-        const columnNorms = withNorms
-          ? out.values[0]!.map((_, c) => normsOf([...taken].map((i) => weight.values[i]![c]!)))
-          : [];
+        const factors = a.values.map((row) => [...taken].map((i) => row[i]!));
+        const columns = out.values[0]!.map((_, c) => [...taken].map((i) => weight.values[i]![c]!));
+        const [factorNorms, columnNorms] = [factors.map(normsOf), columns.map(normsOf)];
         const expected = out.values.map((row, r) =>
           row.map((before, c) => {
             if (r === rows) return before;
-            const terms = [...taken].map((i) => a.values[r]![i]! * weight.values[i]![c]!);
+            const [total, sizes] = dot(factors[r]!, columns[c]!);
             const rounding =
               type === "int4"
                 ? factorRounding([...taken], a.values[r]!, weight.values, weight.scales!, c)
                 : type === "f16"
                   ? normRounding(factorNorms[r]!, columnNorms[c]!)
                   : 0;
-            bound[r]![c] = tolerance(type) * sumOfSizes(terms) + 1e-6 + rounding;
-            return before + (bias ? bias.values[0]![c]! : 0) + sum(terms);
+            bound[r]![c] = tolerance(type) * sizes + 1e-6 + rounding;
+            return before + (bias ? bias.values[0]![c]! : 0) + total;
           }),
         );
         lab.accumulate(out, a, weight, bias, set, perUnit, rows);
@@ -201,16 +208,15 @@ function accuracy(instructionSet: ReturnType<typeof nativeInstructionSets>[numbe
     const rounded = x.values.map((row) => [...toFloat32("f16", fromFloat32("f16", Float32Array.from(row)))]);
     const [product, accumulation] = [lab.read(out), lab.read(sums)];
     const lost = { product: 0, accumulation: 0, productRounded: 0, accumulationRounded: 0 };
+    const columns = back.values[0]!.map((_, o) => back.values.map((row) => row[o]!));
     for (let r = 0; r < rows; r++)
       for (let o = 0; o < n; o++) {
-        const dot = (v: readonly number[], w: (c: number) => number) =>
-          sum(v.map((value, c) => value * w(c)));
-        const [row, column] = [(c: number) => weight.values[o]![c]!, (c: number) => back.values[c]![o]!];
-        const [a, b] = [dot(x.values[r]!, row), dot(x.values[r]!, column)];
-        lost.product += (product[r * n + o]! - a) ** 2;
-        lost.accumulation += (accumulation[r * n + o]! - b) ** 2;
-        lost.productRounded += (dot(rounded[r]!, row) - a) ** 2;
-        lost.accumulationRounded += (dot(rounded[r]!, column) - b) ** 2;
+        const [exact, once] = [x.values[r]!, rounded[r]!].map((v) => dot(v, weight.values[o]!)[0]);
+        const [exactSum, onceSum] = [x.values[r]!, rounded[r]!].map((v) => dot(v, columns[o]!)[0]);
+        lost.product += (product[r * n + o]! - exact!) ** 2;
+        lost.accumulation += (accumulation[r * n + o]! - exactSum!) ** 2;
+        lost.productRounded += (once! - exact!) ** 2;
+        lost.accumulationRounded += (onceSum! - exactSum!) ** 2;
       }
     expect(lost.product).toBeLessThan(lost.productRounded);
     expect(lost.accumulation).toBeLessThan(lost.accumulationRounded);
