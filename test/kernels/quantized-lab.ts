@@ -76,14 +76,16 @@ export class Bench {
     each = (v: number, _i: number) => v,
     dtype: FloatDtype = "f32",
   ): Held {
-    const values = Float32Array.from({ length: rows * columns }, (_, i) =>
-      each(this.#numbers.next() * 2 - 1, i),
-    );
+    const values = new Float32Array(rows * columns);
+    for (let i = 0; i < values.length; i++) values[i] = each(this.#numbers.next() * 2 - 1, i);
     const tensor = this.#list.allocate(dtype, rows === 1 && dtype === "f32" ? [1, columns] : [rows, columns]);
     const stored = fromFloat32(dtype, values);
     tensor.view.set(stored);
-    const wide = [...toFloat32(dtype, stored)];
-    return { tensor, values: upTo(rows).map((r) => wide.slice(r * columns, (r + 1) * columns)) };
+    const wide = toFloat32(dtype, stored);
+    return {
+      tensor,
+      values: upTo(rows).map((r) => Array.from(wide.subarray(r * columns, (r + 1) * columns))),
+    };
   }
 
   zeros(rows: number, columns: number): Held {
