@@ -47,9 +47,10 @@ export function factorRounding(
   const factor = (i: number) => Math.abs(a[i]! * scales[i]![blockOf(c)]!);
   const code = (i: number) => (factor(i) === 0 ? 8 : Math.abs((a[i]! * weight[i]![c]!) / factor(i)));
   let total = 0;
-  for (const [at, i] of rows.entries()) {
-    const group = rows.slice(Math.floor(at / 8) * 8, Math.floor(at / 8) * 8 + 8);
-    total += (0.5001 / 127) * Math.max(...group.map(factor)) * code(i);
+  for (let at = 0; at < rows.length; at += 8) {
+    const group = rows.slice(at, at + 8);
+    const most = Math.max(...group.map(factor));
+    for (const i of group) total += (0.5001 / 127) * most * code(i);
   }
   return total;
 }
