@@ -2,8 +2,8 @@
  * Products of many rows in 16-bit integers, where two of them take the place of one float32.
  *
  * Weights: codes of int8 as they are; those of int4, a part of a row at a time, as multiples of a 1024th of the largest that
- * the part's scales allow; floats of 16 bits as half-shorts.h says. x (of the accumulation: x times the scales of the weight rows) is rounded for each row and each
- * part of the sums with one scale. The parts' sums fit in 32 bits and are added in float32.
+ * the part's scales allow; floats of 16 bits as half-shorts.h says. x (of the accumulation: x times the scales of the weight
+ * rows) is rounded for each row and each part of the sums with one scale. The parts' sums fit in 32 bits and are added in float32.
  */
 #pragma once
 #include "half-shorts.h"
