@@ -25,6 +25,7 @@
         "native/isa/cpu.cc",
         "native/map.cc",
         "native/matrix-ops.cc",
+        "native/pages.cc",
         "native/pool.cc",
         "native/probe.cc",
         "native/queue.cc",

@@ -11,6 +11,7 @@
 
 #include "isa/cpu.h"
 #include "map.h"
+#include "pages.h"
 #include "probe.h"
 #include "queue.h"
 
@@ -21,13 +22,13 @@ using dejavu::Matrix;
 using dejavu::Queue;
 
 /** Raised with every change of this surface or of the command list; the other side refuses any other number. */
-constexpr int surfaceVersion = 8;
+constexpr int surfaceVersion = 9;
 constexpr size_t alignment = 64;
 
 /**
- * Large memory prefers big pages, if it may: gathered rows then need fewer address look-ups, and pages come 512 at a time. All
- * other is made present here and now, or a cache that grows would take a page fault, 1 to 15 µs, for every few rows of every
- * token. Where a system offers neither, nothing changes.
+ * Memory is made present here and now, or a cache that grows would take a page fault, 1 to 15 µs, for every few rows of every
+ * token; but large tensors are not if they may lie in large pages, which come 512 at a time. Where a system offers neither,
+ * nothing changes.
  */
 void makePresent([[maybe_unused]] uint8_t* data, [[maybe_unused]] size_t bytes, [[maybe_unused]] bool hugePages) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
@@ -37,8 +38,8 @@ void makePresent([[maybe_unused]] uint8_t* data, [[maybe_unused]] size_t bytes, 
   uintptr_t end = (reinterpret_cast<uintptr_t>(data) + bytes) & ~(page - 1);
   auto advise = [&](int advice) { madvise(reinterpret_cast<void*>(start), end - start, advice); };
   if (end <= start) return;
-  bool isLarge = bytes >= (4u << 20);
-  if (isLarge) advise(hugePages ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+  bool isLarge = bytes >= 2 * dejavu::largePage;
+  if (isLarge && !hugePages) advise(MADV_NOHUGEPAGE);
   if (!isLarge || !hugePages) advise(populate);
 #endif
 }
@@ -165,7 +166,17 @@ class Engine : public Napi::ObjectWrap<Engine> {
   std::vector<Napi::ObjectReference> buffers_;  // by tensor id: they keep the memory alive
 };
 
-/** mapFile(path, offset, bytes) → an ArrayBuffer of that part of the file. */
+/** An ArrayBuffer over memory that `owner` keeps; null where the host has no ArrayBuffers but over its own. */
+template <class Owner>
+Napi::Value bufferOver(Napi::Env env, uint8_t* data, size_t bytes, std::unique_ptr<Owner> owner) {
+  auto release = [](napi_env, void*, void* hint) { delete static_cast<Owner*>(hint); };
+  napi_value buffer;
+  if (napi_create_external_arraybuffer(env, data, bytes, release, owner.get(), &buffer) != napi_ok) return env.Null();
+  owner.release();
+  return Napi::Value(env, buffer);
+}
+
+/** mapFile(path, offset, bytes) → an ArrayBuffer of that part of the file, or null. */
 Napi::Value mapFile(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   std::string path = info[0].As<Napi::String>();
@@ -173,17 +184,23 @@ Napi::Value mapFile(const Napi::CallbackInfo& info) {
   size_t bytes = static_cast<size_t>(info[2].As<Napi::Number>().Int64Value());
   try {
     auto part = std::make_unique<dejavu::FilePart>(dejavu::mapFile(path, offset, bytes));
-    auto unmap = [](Napi::Env, void*, dejavu::FilePart* mapped) {
-      dejavu::unmapFile(*mapped);
-      delete mapped;
-    };
-    Napi::ArrayBuffer buffer = Napi::ArrayBuffer::New(env, part->data, bytes, unmap, part.get());
-    part.release();
-    return buffer;
-  } catch (const Napi::Error&) {
-    throw;
+    uint8_t* data = part->data;
+    return bufferOver(env, data, bytes, std::move(part));
   } catch (const std::exception& error) {
     throw Napi::Error::New(env, "map: " + path + ": " + error.what());
+  }
+}
+
+/** largeMemory(bytes) → an ArrayBuffer of zeros in large pages, or null. */
+Napi::Value largeMemory(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  size_t bytes = static_cast<size_t>(info[0].As<Napi::Number>().Int64Value());
+  try {
+    auto piece = std::make_unique<dejavu::Piece>(bytes);
+    uint8_t* data = piece->data();
+    return bufferOver(env, data, bytes, std::move(piece));
+  } catch (const std::exception& error) {
+    throw Napi::Error::New(env, "no room for a tensor of " + std::to_string(bytes) + " bytes: " + error.what());
   }
 }
 
@@ -196,6 +213,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("instructionSets", sets);
   exports.Set("Engine", Engine::define(env));
   if (dejavu::canMapFiles()) exports.Set("mapFile", Napi::Function::New<mapFile>(env, "mapFile"));
+  if (dejavu::hasLargePages()) exports.Set("largeMemory", Napi::Function::New<largeMemory>(env, "largeMemory"));
   return exports;
 }
 

@@ -2,15 +2,17 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 
 namespace dejavu {
 
-/** A part of a file in memory, aligned as its offset in the file is. Writing changes the memory only, not the file. */
+class Mapping;
+
+/** A part of a file in memory, aligned as its offset in the file is. Writing changes this part only, not the file. */
 struct FilePart {
+  std::shared_ptr<Mapping> within;  // unmapped with its last part
   uint8_t* data;
-  void* start;  // of the mapping, which pages bound
-  size_t length;
 };
 
 /** Whether this system can do it. */
@@ -18,7 +20,5 @@ bool canMapFiles();
 
 /** Throws std::runtime_error, with the reason, where the file cannot be mapped or has fewer bytes. */
 FilePart mapFile(const std::string& path, uint64_t offset, size_t bytes);
-
-void unmapFile(const FilePart& part);
 
 }  // namespace dejavu

@@ -1,5 +1,5 @@
 /** Tensors that are parts of files. */
-import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Kernels } from "../../src/kernels/contract.ts";
@@ -68,6 +68,36 @@ describe.runIf(hasMaps)("a tensor that is part of a file", () => {
     rmSync(gone);
     expect((await read(tensor, 4096))[4095]).toBe(4095);
     kernels.free(tensor);
+  });
+
+  it("shares one mapping with the file's other parts, but not the bytes of another tensor", async () => {
+    const own = join(folder, "parts");
+    writeFileSync(own, readFileSync(file));
+    const parts = [0, 4096, 8192, 4096].map((offset) => kernels.map("f32", [1, 1024], own, offset)!);
+    for (const [i, part] of parts.entries()) kernels.write(part, Float32Array.of(-1 - i), 1023);
+    const seen = await Promise.all(parts.map(async (part) => (await read(part, 1024)).slice(1022)));
+    expect(seen).toEqual([
+      [1022, -1],
+      [2046, -2],
+      [3070, -3],
+      [2046, -4],
+    ]);
+    if (existsSync("/proc/self/maps")) {
+      const lines = readFileSync("/proc/self/maps", "utf8").split("\n");
+      expect(lines.filter((line) => line.endsWith(own))).toHaveLength(2);
+    }
+    for (const part of parts) kernels.free(part);
+  });
+
+  it("is mapped anew when the file is another one", async () => {
+    const changing = join(folder, "changing");
+    writeFileSync(changing, new Uint8Array(Float32Array.from({ length: 64 }, () => 1).buffer));
+    const [first] = [kernels.map("f32", [1, 32], changing, 0)!];
+    writeFileSync(join(folder, "next"), new Uint8Array(Float32Array.from({ length: 64 }, () => 2).buffer));
+    renameSync(join(folder, "next"), changing);
+    const second = kernels.map("f32", [1, 32], changing, 128)!;
+    expect([(await read(first, 1))[0], (await read(second, 1))[0]]).toEqual([1, 2]);
+    for (const part of [first, second]) kernels.free(part);
   });
 
   it("is refused where the file does not have the bytes, or has them askew", () => {

@@ -30,3 +30,21 @@ it.runIf(tells && availableBackends.includes("native")).each([
   kernels.free(tensor);
   kernels.dispose();
 });
+
+it.runIf(tells && availableBackends.includes("native"))("tensors fill large pages together", async () => {
+  const kernels = await openKernels({ backend: "native", threads: 1 });
+  const before = memory("hg");
+  // Each is smaller than two large pages, so that by itself it might fill none.
+  const tensors = Array.from({ length: 40 }, () => kernels.allocate("f32", [3, 1 << 18]));
+  const after = memory("hg");
+  expect(after.advised - before.advised).toBeGreaterThanOrEqual(40 * 3 * 1024);
+  // They are zeros, and nobody else's.
+  for (const [i, tensor] of tensors.entries()) kernels.write(tensor, Float32Array.of(i), (3 << 18) - 1);
+  const into = new Float32Array(2);
+  for (const [i, tensor] of tensors.entries()) {
+    await kernels.read(tensor, into, (3 << 18) - 2);
+    expect([...into]).toEqual([0, i]);
+    kernels.free(tensor);
+  }
+  kernels.dispose();
+});

@@ -4,7 +4,7 @@ import { partBlocks, partColumns } from "../../tensor/quantized.ts";
 import type { Activation, Kernels } from "../contract.ts";
 
 /** Raised with every change of this file or of native/; a binary with another number is refused. */
-export const surfaceVersion = 8;
+export const surfaceVersion = 9;
 
 /** From the most to the least that a machine may offer. */
 export const instructionSets = ["amx", "avx512vnni", "avx512", "avx2", "neon", "portable"] as const;
@@ -58,8 +58,10 @@ export interface Addon {
   readonly surfaceVersion: number;
   /** What this machine can run, best first. */
   readonly instructionSets: InstructionSet[];
-  /** A part of a file as memory, read when it is used; absent where the system cannot do it. */
-  readonly mapFile?: (path: string, offset: number, bytes: number) => ArrayBuffer;
+  /** A part of a file as memory, read when it is used; absent where the system, null where the host cannot do it. */
+  readonly mapFile?: (path: string, offset: number, bytes: number) => ArrayBuffer | null;
+  /** Zeros in large pages, aligned to 64 bytes; absent where the system, null where the host cannot do it. */
+  readonly largeMemory?: (bytes: number) => ArrayBuffer | null;
   readonly Engine: new (
     instructionSet: InstructionSet,
     threads: number,
@@ -73,7 +75,7 @@ export interface Engine {
   /**
    * Registers a matrix [rows, columns] of `bytes` bytes within `buffer`, which has room to align it to 64 bytes, and
    * returns its number. Its offset in the buffer is written to word 0 of the command list.
-   * @param isOurs the memory is this matrix's alone: it is made present, or of large pages
+   * @param isOurs the memory is this matrix's alone: it is made present, unless it is large and in large pages
    */
   add(
     buffer: ArrayBuffer,

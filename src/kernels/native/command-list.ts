@@ -15,6 +15,8 @@ const capacity = 16384;
 /** No command has more words. */
 const longestCommand = 24;
 const alignment = 64;
+/** Tensors of so many bytes lie in large pages: smaller ones have little use for them. */
+const largeBytes = 256 << 10;
 const none = -1;
 
 /** Whole commands of a list, and how many tensors had been freed when they were written. */
@@ -44,11 +46,13 @@ export class CommandList {
   #waits = 0;
   #freed = 0;
   readonly #addon: Addon;
+  readonly #hugePages: boolean;
   /** Null once disposed of. */
   #engine: Engine | null;
 
   constructor(addon: Addon, instructionSet: InstructionSet, threads: number, hugePages: boolean) {
     this.#addon = addon;
+    this.#hugePages = hugePages;
     this.#engine = new addon.Engine(instructionSet, threads, this.#words, hugePages);
   }
 
@@ -172,14 +176,21 @@ export class CommandList {
     for (const extent of shape)
       if (!Number.isSafeInteger(extent) || extent < 0)
         throw new RangeError(`allocate: the shape [${shape.join(", ")}] is not of whole numbers ≥ 0`);
-    return this.#add(dtype, shape, new ArrayBuffer(byteLength({ dtype, shape }) + alignment), true);
+    return this.#add(dtype, shape, this.#memory(byteLength({ dtype, shape })), true);
+  }
+
+  /** Room for so many bytes, of zeros. */
+  #memory(bytes: number): ArrayBuffer {
+    const large = this.#hugePages && bytes >= largeBytes ? this.#addon.largeMemory?.(bytes) : null;
+    return large ?? new ArrayBuffer(bytes + alignment);
   }
 
   /** A tensor over a part of a file; null where files cannot be mapped. */
   map(dtype: Dtype, shape: readonly number[], file: string, offset: number): NativeTensor | null {
     const bytes = byteLength({ dtype, shape });
     if (this.#addon.mapFile === undefined || bytes === 0) return null;
-    return this.#add(dtype, shape, this.#addon.mapFile(file, offset, bytes), false);
+    const part = this.#addon.mapFile(file, offset, bytes);
+    return part && this.#add(dtype, shape, part, false);
   }
 
   #add(dtype: Dtype, shape: readonly number[], buffer: ArrayBuffer, isOurs: boolean): NativeTensor {
