@@ -20,6 +20,7 @@
         "native/addon.cc",
         "native/blocked.cc",
         "native/cache-ops.cc",
+        "native/feed-forward.cc",
         "native/gemm.cc",
         "native/group.cc",
         "native/isa/cpu.cc",

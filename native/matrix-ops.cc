@@ -30,7 +30,7 @@ const uint8_t* Queue::prepare(const Matrix& weight, const Matrix& x, int64_t row
   return rowsOfX;
 }
 
-void Queue::product(Words& words) {
+ProductOp Queue::readProduct(Words& words) const {
   const Matrix& out = tensor(words.next(), Dtype::f32);
   int64_t outRow = words.count();
   const Matrix& x = tensor(words.next(), Dtype::f32);
@@ -43,12 +43,21 @@ void Queue::product(Words& words) {
   Units units = set(words, weight.rows / perUnit, perUnit, rows);
   need(x.columns == weight.columns && out.columns == weight.rows, "product: the shapes do not match");
   need(x.rows >= rows && out.rows >= outRow + rows, "product: too many rows");
-  int64_t n = weight.rows, k = weight.columns, type = weightIndex(weight.dtype);
-  ProductJob job{out.floats() + outRow * n, x.floats(), weight.weights(), vector(biasId, n), units,
-                 rows, n, k, relu, 0, 0, nullptr, 0};
+  int64_t n = weight.rows, k = weight.columns;
+  return {x, weight,
+          {out.floats() + outRow * n, x.floats(), weight.weights(), vector(biasId, n), units, rows, n, k, relu, 0, 0, nullptr, 0}};
+}
 
-  int64_t most = checkUnits(units, rows) * perUnit;
+void Queue::product(Words& words) {
+  ProductOp op = readProduct(words);
+  const Matrix &weight = op.weight, &x = op.x;
+  ProductJob& job = op.job;
+  const Units& units = job.set;
+  int64_t rows = job.rows, k = job.k, type = weightIndex(weight.dtype);
+
+  int64_t most = checkUnits(units, rows) * units.perUnit;
   if (rows == 0 || most == 0) return;
+  if (tryFeedForward(op, words)) return;
   if (gemm_.product(pool_, table_.gemm, job, weight.dtype)) return;
   if (blocked_.product(pool_, table_.blocked, job, weight.dtype)) return;
   if (FewRows few = BlockedPlanner::few(pool_, table_.blocked, job, weight.dtype); few.kernel)
@@ -80,7 +89,7 @@ void Queue::cutIntoStrands(AccumulateJob& job, int64_t step) {
   std::memset(job.finished, 0, counts);
 }
 
-void Queue::accumulate(Words& words) {
+AccumulateOp Queue::readAccumulate(Words& words) const {
   const Matrix& out = tensor(words.next(), Dtype::f32);
   const Matrix& a = tensor(words.next(), Dtype::f32);
   const Matrix& weight = weights(words.next());
@@ -91,11 +100,19 @@ void Queue::accumulate(Words& words) {
   Units units = set(words, weight.rows / perUnit, perUnit, rows);
   need(out.columns == weight.columns && a.columns == weight.rows, "accumulate: the shapes do not match");
   need(out.rows >= rows && a.rows >= rows, "accumulate: too many rows");
-  int64_t n = weight.rows, d = weight.columns, type = weightIndex(weight.dtype);
-  AccumulateJob job{out.floats(), a.floats(), weight.weights(), vector(biasId, d), units, rows, n, d, 0, 0, nullptr,
-                    nullptr};
+  int64_t n = weight.rows, d = weight.columns;
+  return {weight,
+          {out.floats(), a.floats(), weight.weights(), vector(biasId, d), units, rows, n, d, 0, 0, nullptr, nullptr}};
+}
 
-  int64_t most = checkUnits(units, rows) * perUnit;
+void Queue::accumulate(Words& words) {
+  AccumulateOp op = readAccumulate(words);
+  const Matrix& weight = op.weight;
+  AccumulateJob& job = op.job;
+  const Units& units = job.set;
+  int64_t rows = job.rows, d = job.d, type = weightIndex(weight.dtype);
+
+  int64_t most = checkUnits(units, rows) * units.perUnit;
   if (rows == 0 || d == 0) return;
   if (gemm_.accumulate(pool_, table_.gemm, job, weight.dtype)) return;
   if (blocked_.accumulate(pool_, table_.blocked, job, weight.dtype)) return;
@@ -104,7 +121,7 @@ void Queue::accumulate(Words& words) {
   bool tiles = (!units.indices || units.shared) && rows > 1;
   int64_t xRows = tiles ? (rows < chainRows ? rows : chainRows) : 1;
   if (!group_.isOpen()) forget();
-  int64_t step = weight.dtype == Dtype::int4 ? columnStep4 : columnStep;
+  int64_t step = stepOf(weight.dtype);
   int64_t bytes = most * weight.rowBytes() * xRows, threads = pool_.threads();
   if (!tiles && threads > 1 && rows < threads * 4 && strandsOf(units) > 1 && bytes >= inlineBytes) {
     cutIntoStrands(job, step);

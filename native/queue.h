@@ -76,6 +76,17 @@ struct Prepared {
   const uint8_t* start;
 };
 
+/** Ops as they were read and checked; how they are cut into chunks is not decided yet. */
+struct ProductOp {
+  const Matrix& x;
+  const Matrix& weight;
+  ProductJob job;
+};
+struct AccumulateOp {
+  const Matrix& weight;
+  AccumulateJob job;
+};
+
 class Queue {
  public:
   Queue(const Table& table, int threads) : table_(table), pool_(threads) {}
@@ -114,6 +125,10 @@ class Queue {
     arena_.clear();
     prepared_.clear();
   }
+  ProductOp readProduct(Words& words) const;
+  AccumulateOp readAccumulate(Words& words) const;
+  RowsJob readRefine(Words& words) const;
+  bool tryFeedForward(const ProductOp& op, Words& words);
   const uint8_t* prepare(const Matrix& weight, const Matrix& x, int64_t rows);
   void keepPlan(RecoverJob& job);
   void keepInputs(const RecoverJob& job, uint8_t* inputs, int32_t* filled) const;

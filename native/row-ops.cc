@@ -151,7 +151,7 @@ void Queue::select(Words& words, Opcode opcode) {
   overRows(top ? table_.selectTopK : table_.selectThreshold, job, scores.columns * (top ? 64 : 8));
 }
 
-void Queue::refine(Words& words) {
+RowsJob Queue::readRefine(Words& words) const {
   const Matrix& values = tensor(words.next(), Dtype::f32);
   RowsJob job{};
   job.rows = words.count();
@@ -159,11 +159,16 @@ void Queue::refine(Words& words) {
   job.from = set(words, values.columns, 1, job.rows);
   need(job.set.indices && job.from.indices && values.rows >= job.rows, "refine: the shapes do not match");
   need(job.set.shared == job.from.shared, "refine: one set is shared and the other is not");
-  checkUnits(job.from, job.rows);
   job.x = values.floats();
   job.columns = values.columns;
+  return job;
+}
+
+void Queue::refine(Words& words) {
+  RowsJob job = readRefine(words);
+  checkUnits(job.from, job.rows);
   if (job.set.shared && job.rows > 1) return pool_.runHere(table_.refineShared, &job, 0);
-  overRows(table_.refine, job, values.columns * 8);
+  overRows(table_.refine, job, job.columns * 8);
 }
 
 void Queue::unite(Words& words) {

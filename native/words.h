@@ -20,6 +20,12 @@ class Queue::Words {
     need(at_ < end_, "the command list ends within a command");
     return *at_++;
   }
+  /** Whether this op comes next; then its opcode has been read. */
+  bool isNext(Opcode opcode) {
+    bool is = more() && static_cast<Opcode>(*at_) == opcode;
+    if (is) at_++;
+    return is;
+  }
   /** A number of rows, a position and the like. */
   int64_t count() {
     int32_t value = next();

@@ -14,6 +14,9 @@ constexpr size_t panelScratch = blockWeights * blockDepth + blockRows * blockWei
 inline int64_t multiple(int64_t a, int64_t b) { return (a + b - 1) / b * b; }
 inline int64_t quotient(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+/** Columns of an accumulation's chunks come in multiples of this. */
+inline int64_t stepOf(Dtype weight) { return weight == Dtype::int4 ? columnStep4 : columnStep; }
+
 /** Bytes of a row of x that was made ready for products with quantized weights. */
 inline int64_t preparedBytes(int64_t columns) {
   return quotient(columns, partColumns) * static_cast<int64_t>(sizeof(PreparedPart));
