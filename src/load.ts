@@ -152,8 +152,8 @@ function createEngine(folder: string, bundleFile: string, model: Model, tokenize
       throw new BundleError(
         `${bundleFile}: there is no bundle. Make one with: dejavu prepare ${folder} --text FILE`,
       );
-    // To predictors eight bits cost nothing (decision 6), and they should not weigh more than what they save.
-    const dtype = isQuantized(model.dtype) ? "int8" : undefined;
+    // They should not weigh more than what they save, and what quantization takes from them is little (decision 6).
+    const dtype = isQuantized(model.dtype) ? model.dtype : undefined;
     return loadBundle(kernels, bundleFile, await engine.identity(), dtype);
   };
   const engine: Engine = {

@@ -13,7 +13,7 @@ import { RandomWeights } from "./models/random-weights.ts";
 import { createRng } from "./sampling/rng.ts";
 import { denseSelector } from "./sparsity/dense.ts";
 import { densityPolicy, uniformPolicy } from "./sparsity/policy.ts";
-import { type Predictor, predictedScorer } from "./sparsity/predictor.ts";
+import { type Predictor, predictedScorer, predictorDtype } from "./sparsity/predictor.ts";
 import { ScoredSelector } from "./sparsity/selector.ts";
 import type { WeightDtype } from "./tensor/dtype.ts";
 import { byteLength } from "./tensor/tensor.ts";
@@ -25,7 +25,7 @@ export interface SyntheticOptions extends OpenKernelsOptions, WeightFormat {
   shape: OptShapeName;
   /** Fewer blocks than the published model has. */
   layers?: number | undefined;
-  /** Of the predictors' matrices; default int8, which costs them nothing in quality (decision 6). */
+  /** Of the predictors' matrices, but int8 where a lone one would be int4; default int4 with int4 weights, else int8. */
   predictorDtype?: WeightDtype | undefined;
   /** Opens the model where its weights do not have to be made: they are in a file. */
   openModel?: ((kernels: Kernels) => Promise<Model>) | undefined;
@@ -39,7 +39,7 @@ export const predictorRank = (hiddenSize: number): number =>
 
 function predictorSizes({ hidden_size: d, ffn_dim: n, num_attention_heads: heads }: OptConfig) {
   const rank = predictorRank(d);
-  return { down: [rank, d], up: [n, rank], heads: [heads, d] } as const;
+  return { down: [rank, d], up: [rank, n], heads: [heads, d] } as const;
 }
 
 /** Room for activations, the cache and the program itself. */
@@ -49,12 +49,12 @@ const spareBytes = 1.5e9;
 function checkMemory(
   { shape, dtype, tables }: SyntheticOptions,
   config: OptConfig,
-  predictorDtype: WeightDtype,
+  factors: WeightDtype,
 ): void {
   const { down, up, heads } = predictorSizes(config);
   const layers = config.num_hidden_layers;
   const predictors = [down, up, heads].reduce(
-    (sum, [rows, columns]) => sum + byteLength({ dtype: predictorDtype, shape: [rows, columns] }),
+    (sum, [rows, columns]) => sum + byteLength({ dtype: factors, shape: [rows, columns] }),
     4 * config.ffn_dim,
   );
   const needed = syntheticBytes(config, { dtype, tables }) + layers * predictors + spareBytes;
@@ -92,9 +92,10 @@ const noBundle = (): Promise<never> =>
  * @throws UsageError when the model does not fit in memory; the signal's reason
  */
 export async function openSynthetic(options: SyntheticOptions): Promise<Engine> {
-  const { predictorDtype = "int8", onProgress, signal } = options;
+  const { onProgress, signal } = options;
+  const factors = options.predictorDtype ?? (options.dtype === "int4" ? "int4" : "int8");
   const config = optShape(options.shape, options.layers);
-  if (!options.openModel) checkMemory(options, config, predictorDtype);
+  if (!options.openModel) checkMemory(options, config, factors);
   const kernels = await openKernels(options);
   const rng = createRng(0);
   const next = () => rng.next();
@@ -107,14 +108,14 @@ export async function openSynthetic(options: SyntheticOptions): Promise<Engine> 
   for (let layer = 0; layer < model.shape.layers; layer++) {
     predictors.neurons.push({
       source: "attention-input",
-      down: await random.matrix(predictorDtype, ...down),
-      up: await random.matrix(predictorDtype, ...up),
-      bias: random.vector(up[0], 0),
+      down: await random.matrix(factors, ...down),
+      up: await random.matrix(factors, ...up),
+      bias: random.vector(up[1], 0),
     });
     predictors.heads.push({
       source: "attention-input",
       down: null,
-      up: await random.matrix(predictorDtype, ...heads),
+      up: await random.matrix(predictorDtype(factors, false), ...heads),
       bias: random.vector(heads[0], 0),
     });
   }

@@ -6,6 +6,7 @@ import type { Kernels } from "../kernels/contract.ts";
 import { bytesPerElement, type FloatDtype, hostView, toFloat32, type WeightDtype } from "../tensor/dtype.ts";
 import { findUnrepresentable } from "../tensor/representable.ts";
 import { elementCount, type Tensor } from "../tensor/tensor.ts";
+import { transposed } from "../tensor/transposed.ts";
 import { BundleError } from "../util/errors.ts";
 import { openSafetensors, type Weights, writeSafetensors } from "../weights/index.ts";
 import {
@@ -19,7 +20,7 @@ import {
 } from "./bundle-metadata.ts";
 import type { UnitStatistics } from "./fixed.ts";
 import type { LayerPolicy } from "./policy.ts";
-import type { Predictor, PredictorKind, Predictors } from "./predictor.ts";
+import { type Predictor, type PredictorKind, type Predictors, predictorDtype } from "./predictor.ts";
 import type { PredictorSource, UnitKind } from "./selector.ts";
 
 export {
@@ -128,33 +129,42 @@ async function readFloats(weights: Weights, name: string): Promise<Float32Array>
   return toFloat32(dtype, hostView(dtype, bytes.buffer, 0, elementCount(info.shape)));
 }
 
-/** A matrix as it is stored, or rounded to `dtype`. The caller frees it. */
+/** A matrix as it is stored, or transposed, or rounded to `dtype`. The caller frees it. */
 async function readMatrix(
   kernels: Kernels,
   file: string,
   weights: Weights,
   name: string,
   dtype: WeightDtype | undefined,
+  isTransposed: boolean,
 ): Promise<Tensor> {
   const info = weights.tensors.get(name)!;
   const stored = storedDtypes[info.dtype]!;
-  const tensor = kernels.allocate(stored, info.shape);
+  const [rows, columns] = info.shape as [number, number];
+  const shape = isTransposed ? [columns, rows] : info.shape;
+  const tensor = kernels.allocate(stored, shape);
   await kernels.upload(tensor, async (bytes) => {
     await weights.read(name, bytes);
+    if (isTransposed) {
+      const values = hostView(stored, bytes.buffer as ArrayBuffer, bytes.byteOffset, rows * columns) as
+        | Float32Array
+        | Uint16Array;
+      values.set(transposed(values, rows, columns));
+    }
     const found = dtype === undefined ? null : findUnrepresentable(stored, bytes, dtype);
     if (found !== null)
       throw new BundleError(`${file}: tensor "${name}" holds ${found.value}, which ${dtype} cannot hold`);
   });
   if (dtype === undefined || dtype === stored) return tensor;
-  const rounded = kernels.allocate(dtype, info.shape);
-  kernels.convert(rounded, 0, tensor, 0, info.shape[0]!);
+  const rounded = kernels.allocate(dtype, shape);
+  kernels.convert(rounded, 0, tensor, 0, shape[0]!);
   kernels.free(tensor);
   return rounded;
 }
 
 /**
  * Loads a bundle for the model given.
- * @param dtype of the predictors' matrices; default: as they are stored
+ * @param dtype of the predictors' matrices, but int8 where a lone one would be int4; default: as they are stored
  * @throws BundleError when it is not a bundle, is of another version or for another model, or its parts do not fit
  * @throws WeightsError when the file is not a sound safetensors file
  */
@@ -170,10 +180,17 @@ export async function loadBundle(
     const metadata = parseMetadata(file, weights, model);
     checkTensors(file, weights, metadata);
     const matrices = new Map<string, Tensor>();
-    const matrix = async (name: string): Promise<Tensor> => {
+    const matrix = async (name: string, hasDown: boolean, isTransposed = false): Promise<Tensor> => {
       const loaded = matrices.get(name);
       if (loaded !== undefined) return loaded;
-      const tensor = await readMatrix(kernels, file, weights, name, dtype);
+      const tensor = await readMatrix(
+        kernels,
+        file,
+        weights,
+        name,
+        predictorDtype(dtype, hasDown),
+        isTransposed,
+      );
       owned.push(tensor);
       matrices.set(name, tensor);
       return tensor;
@@ -185,8 +202,9 @@ export async function loadBundle(
       const bias = kernels.allocate("f32", [values.length]);
       owned.push(bias);
       kernels.write(bias, values);
-      const down = weights.tensors.has(name("down")) ? await matrix(name("down")) : null;
-      return { source: metadata.sources[unit], down, up: await matrix(name("up")), bias };
+      const hasDown = weights.tensors.has(name("down"));
+      const down = hasDown ? await matrix(name("down"), hasDown) : null;
+      return { source: metadata.sources[unit], down, up: await matrix(name("up"), hasDown, hasDown), bias };
     };
     const layers = Array.from({ length: model.layers }, (_, layer) => layer);
     const perLayer = async <T>(make: (layer: number) => Promise<T>): Promise<T[]> => {

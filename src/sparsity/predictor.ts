@@ -3,6 +3,7 @@
  * ShadowLLM's (Akhauri et al. 2024): one for all blocks, with a ReLU between, whose hidden layer is computed once a forward.
  */
 import type { Activation, Kernels } from "../kernels/contract.ts";
+import type { WeightDtype } from "../tensor/dtype.ts";
 import { byteLength, type Tensor } from "../tensor/tensor.ts";
 import type { BlockView, PredictorSource, Scorer, UnitKind } from "./selector.ts";
 
@@ -18,12 +19,23 @@ export type PredictorKind = (typeof predictorKinds)[number];
 export interface Predictor {
   readonly source: PredictorSource;
   readonly down: Tensor | null; // float [rank, hidden_size]; with `first-block` the same tensor in all layers
-  readonly up: Tensor; // float [units, rank], or [units, hidden_size] without `down`
+  /** Float [rank, units]: long rows are read faster than many short ones. Without `down`, [units, hidden_size]. */
+  readonly up: Tensor;
   readonly bias: Tensor; // f32 [units]
 }
 
 /** Per layer; null where the layer is always dense. */
 export type Predictors = Readonly<Record<UnitKind, readonly (Predictor | null)[]>>;
+
+/**
+ * The format of a predictor's matrices where `dtype` is asked for. Four bits cost two factors nothing that shows, but a lone
+ * matrix, which picks few heads, is worth eight (decision 11).
+ */
+export const predictorDtype = <T extends WeightDtype | undefined>(dtype: T, hasDown: boolean): T | "int8" =>
+  dtype === "int4" && !hasDown ? "int8" : dtype;
+
+/** How many units a predictor scores. */
+export const unitsOf = ({ bias }: Predictor): number => bias.shape[0]!;
 
 /** What stands between the two products of a predictor. */
 export const activationBetween = (source: PredictorSource): Activation =>
@@ -47,14 +59,24 @@ export function predictedScorer(kernels: Kernels, predictors: Predictors, maxRow
     }
     return tensor;
   };
-  type Step = Predictor & { readonly hidden: Tensor | null; readonly logits: Tensor };
+  const zerosOf = (width: number): Tensor => {
+    const zeros = scratch.get(`zeros ${width}`) ?? kernels.allocate("f32", [1, width]);
+    scratch.set(`zeros ${width}`, zeros);
+    return zeros;
+  };
+  type Step = Predictor & {
+    readonly hidden: Tensor | null;
+    readonly logits: Tensor;
+    readonly zeros: Tensor | null; // f32 [1, units]
+  };
   const prepare = (unit: UnitKind) =>
     predictors[unit].map(
       (predictor): Step | null =>
         predictor && {
           ...predictor,
           hidden: predictor.down && buffer(`${unit} hidden`, predictor.down.shape[0]!),
-          logits: buffer("logits", predictor.up.shape[0]!),
+          logits: buffer("logits", unitsOf(predictor)),
+          zeros: predictor.down && zerosOf(unitsOf(predictor)),
         },
     );
   const steps = { heads: prepare("heads"), neurons: prepare("neurons") };
@@ -76,9 +98,13 @@ export function predictedScorer(kernels: Kernels, predictors: Predictors, maxRow
     kernels.product(hidden, 0, inputOf(source, block), down, null, between, null, 1, block.rows);
     if (source === "first-block") known.add(hidden);
   };
-  const expand = ({ hidden, up, bias, logits, source }: Step, block: BlockView) => {
-    const input = hidden ?? inputOf(source, block);
-    kernels.product(logits, 0, input, up, bias, "none", null, 1, block.rows);
+  const expand = ({ hidden, up, bias, logits, zeros, source }: Step, block: BlockView) => {
+    if (hidden === null || zeros === null) {
+      kernels.product(logits, 0, inputOf(source, block), up, bias, "none", null, 1, block.rows);
+      return;
+    }
+    for (let row = 0; row < block.rows; row++) kernels.copyRows(logits, row, zeros, 0, 1);
+    kernels.accumulate(logits, hidden, up, bias, null, 1, block.rows);
   };
   const looksAhead = (layer: number) => {
     const { source } = stepOf("neurons", layer);

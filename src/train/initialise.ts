@@ -7,6 +7,7 @@
  */
 import type { Kernels } from "../kernels/contract.ts";
 import type { Tensor } from "../tensor/tensor.ts";
+import { transposed } from "../tensor/transposed.ts";
 import type { Factors } from "./factors.ts";
 import { inputMoments } from "./moments.ts";
 import type { Rows } from "./rows.ts";
@@ -80,10 +81,4 @@ export async function lowRankFactors(
   } finally {
     for (const tensor of [covariance, directions, inInput, scaled, means, meanOut]) kernels.free(tensor);
   }
-}
-
-function transposed(v: Float32Array, rank: number, n: number): Float32Array {
-  const out = new Float32Array(v.length);
-  for (let i = 0; i < rank; i++) for (let u = 0; u < n; u++) out[u * rank + i] = v[i * n + u]!;
-  return out;
 }

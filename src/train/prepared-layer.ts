@@ -5,6 +5,7 @@ import type { Predictor, PredictorKind, Predictors } from "../sparsity/predictor
 import type { PredictorSource, UnitKind } from "../sparsity/selector.ts";
 import { fromFloat32 } from "../tensor/dtype.ts";
 import type { Tensor } from "../tensor/tensor.ts";
+import { transposed } from "../tensor/transposed.ts";
 import type { Parameters } from "./factors.ts";
 import type { OperatingPoint } from "./operating-point.ts";
 
@@ -66,7 +67,7 @@ export function predictorOnDevice(
     return {
       source,
       down: down && upload(down, rank, width),
-      up: upload(up, units, down === null ? width : rank),
+      up: down === null ? upload(up, units, width) : upload(transposed(up, units, rank), rank, units),
       bias: upload(bias, units),
     };
   };

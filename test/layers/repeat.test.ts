@@ -64,7 +64,7 @@ describe.each(availableBackends)("%s", (backend) => {
       Array.from({ length: layers }, () => ({
         source: "attention-input",
         down: random(4, d),
-        up: random(units, 4),
+        up: random(4, units),
         bias: random(units),
       }));
     const predictors = { heads: make(heads), neurons: make(neurons) };

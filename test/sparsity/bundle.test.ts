@@ -35,7 +35,7 @@ describe("a sound bundle", () => {
     expect(bundle.metadata).toEqual(metadata);
     const { down, up, bias, source } = bundle.predictors.neurons[1]!;
     expect(source).toBe("mlp-input");
-    expect([down!.shape, up.shape, bias.shape]).toEqual([[2, 4], [6, 2], [6]]);
+    expect([down!.shape, up.shape, bias.shape]).toEqual([[2, 4], [2, 6], [6]]);
     expect([down!.dtype, up.dtype, bias.dtype]).toEqual(["f16", "f16", "f32"]);
     const values = new Float32Array(6);
     await kernels.read(bias, values);
@@ -55,7 +55,7 @@ describe("a sound bundle", () => {
     expect(heads[0]).toBeNull();
     expect([heads[1]!.down!.shape, heads[1]!.up.shape]).toEqual([
       [3, 4],
-      [2, 3],
+      [3, 2],
     ]);
     expect(neurons[0]!.down).toBe(neurons[1]!.down);
     expect(neurons[0]!.up).not.toBe(neurons[1]!.up);

@@ -224,8 +224,9 @@ describe("predicted", () => {
       Array.from(a).reduce((sum, value, i) => sum + value * b[i]!, 0);
     const xs = await widen(input);
     const down = predictor.down && (await widen(predictor.down));
-    const up = await widen(predictor.up);
-    const bias = new Float32Array(up.length);
+    const bias = new Float32Array(predictor.bias.shape[0]!);
+    const rows = await widen(predictor.up);
+    const up = down ? Array.from(bias, (_, unit) => rows.map((row) => row[unit]!)) : rows;
     await kernels.read(predictor.bias, bias);
     for (const [row, x] of xs.entries()) {
       const hidden = down ? down.map((d) => dot(d, x)) : x;

@@ -169,11 +169,9 @@ describe("its selector", () => {
         const hidden = multiply(input, transpose(await halves(down!))).map((row) =>
           row.map((x) => Math.max(0, x)),
         );
-        const biases = new Float32Array(up.shape[0]!);
+        const biases = new Float32Array(up.shape[1]!);
         await engine.kernels.read(bias, biases);
-        const scores = multiply(hidden, transpose(await halves(up))).map((row) =>
-          row.map((x, u) => x + biases[u]!),
-        );
+        const scores = multiply(hidden, await halves(up)).map((row) => row.map((x, u) => x + biases[u]!));
         const best = scores.map((row) =>
           [...row.keys()]
             .sort((a, b) => row[b]! - row[a]!)

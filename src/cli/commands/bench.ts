@@ -227,9 +227,10 @@ export const benchCommand: CommandSpec<Flags> = {
       "time random weights in a published shape instead of a model, with predictors of their real size",
     ).choices(optShapeNames),
     new Option("--layers <n>", "with --shape: only so many of its layers").argParser(integer(1, 1024)),
-    new Option("--predictor-dtype <type>", "with --shape: format of the predictors (default: int8)").choices(
-      weightDtypes,
-    ),
+    new Option(
+      "--predictor-dtype <type>",
+      "with --shape: format of the predictors (default: int4 with int4 weights, else int8)",
+    ).choices(weightDtypes),
     new Option("--batch <n>", "also decode this many sequences together, dense and sparse").argParser(
       integer(2, 64),
     ),
