@@ -84,10 +84,7 @@ export const commonOptions: readonly Option[] = [
   new Option("--threads <n>", "threads of the native backend (default: all cores)").argParser(
     integer(1, 256),
   ),
-  new Option(
-    "--no-huge-pages",
-    "keep weights made in memory out of large pages, which some virtual machines read more slowly",
-  ),
+  new Option("--no-huge-pages", "keep what is made in memory out of large pages, for comparisons"),
   new Option(
     "--bundle <file>",
     "file of predictors (default: dejavu-bundle.safetensors in the model folder)",
