@@ -79,7 +79,8 @@ bool Queue::tryFeedForward(const ProductOp& op, Words& words) {
   if (refine.set.indices == all || refine.set.counts == counts || !ahead.isNext(Opcode::accumulate)) return false;
   AccumulateOp then = readAccumulate(ahead);
   AccumulateJob& accumulate = then.job;
-  if (accumulate.rows != 1 || accumulate.a != product.out || accumulate.out == product.x || accumulate.d == 0) return false;
+  if (accumulate.rows != 1 || accumulate.a != product.out || accumulate.d == 0) return false;
+  if (accumulate.out == product.x || accumulate.out == product.out) return false;
   if (accumulate.set.indices != refine.set.indices || accumulate.set.counts != refine.set.counts) return false;
   int64_t bytes = product.set.counts[0] * op.weight.rowBytes();
   if (accumulate.set.perUnit != 1 || then.weight.dtype != op.weight.dtype || bytes < inlineBytes) return false;

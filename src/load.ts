@@ -152,7 +152,7 @@ function createEngine(folder: string, bundleFile: string, model: Model, tokenize
       throw new BundleError(
         `${bundleFile}: there is no bundle. Make one with: dejavu prepare ${folder} --text FILE`,
       );
-    // They should not weigh more than what they save, and what quantization takes from them is little (decision 6).
+    // They should not weigh more than what they save, and what quantization takes from them is little (decision 11).
     const dtype = isQuantized(model.dtype) ? model.dtype : undefined;
     return loadBundle(kernels, bundleFile, await engine.identity(), dtype);
   };
