@@ -53,13 +53,7 @@ BlockedJob planOf(const AccumulateJob& job, const int32_t* index) {
   plan.outColumns = plan.weightColumns = plan.width = job.d;
   plan.depth = selectedOf(job.set);
   plan.strands = strandsOf(job.set);
-  plan.strand[plan.strands] = plan.depth;
-  for (int64_t s = 1; s < plan.strands; s++) {
-    int64_t first = firstUnit(job.set, s);
-    const int32_t* units = job.set.indices;
-    int64_t place = units ? std::lower_bound(units, units + job.set.counts[0], first) - units : first;
-    plan.strand[s] = place * job.set.perUnit;
-  }
+  for (int64_t s = 0; s <= plan.strands; s++) plan.strand[s] = strandStart(job.set, 0, s);
   return plan;
 }
 

@@ -2,7 +2,6 @@
  * A product with a ReLU, the choice of what is above zero and an accumulation of it, one after the other as in an MLP, done as
  * one job where rows are alone: a strand of the accumulation needs its own units only, so threads meet once and not three times.
  */
-#include <algorithm>
 #include <atomic>
 
 #include "work.h"
@@ -20,12 +19,6 @@ struct FeedForwardJob {
   std::atomic<int64_t> done;
   int32_t kept[strandCount];
 };
-
-/** Where the units at or after `unit` start. */
-int64_t positionOf(const Units& set, int64_t unit) {
-  const int32_t* end = set.indices + set.counts[0];
-  return std::lower_bound(set.indices, end, static_cast<int32_t>(unit)) - set.indices;
-}
 
 Units part(const Units& set, int64_t from, int32_t* count) {
   return {set.indices + from, count, set.units, set.perUnit, set.shared};
@@ -66,7 +59,7 @@ void feedForward(const void* data, int64_t strand, float* scratch) {
 }  // namespace
 
 /** Does the product and the two ops behind it, and moves on in the list, if that is what follows; or does nothing. */
-bool Queue::tryFeedForward(const ProductOp& op, Words& words) {
+bool Queue::tryFeedForward(ProductOp& op, Words& words) {
   const ProductJob& product = op.job;
   int64_t threads = pool_.threads();
   bool fits = product.rows == 1 && product.relu && product.set.indices && product.set.perUnit == 1 && !group_.isOpen() &&
@@ -87,16 +80,12 @@ bool Queue::tryFeedForward(const ProductOp& op, Words& words) {
 
   words = ahead;
   forget();
+  prepare(op);
   refine.chunkRows = 1;
   FeedForwardJob job{table_, weightIndex(op.weight.dtype), product, refine, accumulate, {}, {0}, {}};
-  if (isQuantized(op.weight.dtype)) {
-    job.product.prepared = prepare(op.weight, op.x, 1);
-    job.product.preparedStride = preparedBytes(product.k);
-  }
   cutIntoStrands(job.accumulate, stepOf(then.weight.dtype));
   pool_.reserve(static_cast<size_t>(2 * job.accumulate.chunkColumns));
-  for (int64_t s = 0; s < strandCount; s++) job.from[s] = positionOf(product.set, firstUnit(product.set, s));
-  job.from[strandCount] = product.set.counts[0];
+  for (int64_t s = 0; s <= strandCount; s++) job.from[s] = strandStart(product.set, 0, s);
   pool_.run(feedForward, &job, strandCount);
   return true;
 }

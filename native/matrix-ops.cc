@@ -30,6 +30,12 @@ const uint8_t* Queue::prepare(const Matrix& weight, const Matrix& x, int64_t row
   return rowsOfX;
 }
 
+void Queue::prepare(ProductOp& op) {
+  if (!isQuantized(op.weight.dtype)) return;
+  op.job.prepared = prepare(op.weight, op.x, op.job.rows);
+  op.job.preparedStride = preparedBytes(op.job.k);
+}
+
 ProductOp Queue::readProduct(Words& words) const {
   const Matrix& out = tensor(words.next(), Dtype::f32);
   int64_t outRow = words.count();
@@ -50,10 +56,10 @@ ProductOp Queue::readProduct(Words& words) const {
 
 void Queue::product(Words& words) {
   ProductOp op = readProduct(words);
-  const Matrix &weight = op.weight, &x = op.x;
+  const Matrix& weight = op.weight;
   ProductJob& job = op.job;
   const Units& units = job.set;
-  int64_t rows = job.rows, k = job.k, type = weightIndex(weight.dtype);
+  int64_t rows = job.rows, type = weightIndex(weight.dtype);
 
   int64_t most = checkUnits(units, rows) * units.perUnit;
   if (rows == 0 || most == 0) return;
@@ -68,10 +74,7 @@ void Queue::product(Words& words) {
   job.chunkRows = pieceLength(most, weight.rowBytes() * xRows, 16, pool_.threads(), 6);
   job.chunks = quotient(most, job.chunkRows);
   if (tiles) pool_.reserve(panelScratch);
-  if (isQuantized(weight.dtype)) {
-    job.prepared = prepare(weight, x, rows);
-    job.preparedStride = preparedBytes(k);
-  }
+  prepare(op);
   Kernel kernel = tiles ? table_.productTiles[type] : table_.productRows[type];
   submit(kernel, job, job.chunks * (tiles ? quotient(rows, blockRows) : rows));
 }

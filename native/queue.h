@@ -128,8 +128,10 @@ class Queue {
   ProductOp readProduct(Words& words) const;
   AccumulateOp readAccumulate(Words& words) const;
   RowsJob readRefine(Words& words) const;
-  bool tryFeedForward(const ProductOp& op, Words& words);
+  bool tryFeedForward(ProductOp& op, Words& words);
   const uint8_t* prepare(const Matrix& weight, const Matrix& x, int64_t rows);
+  /** Where the weights are quantized. */
+  void prepare(ProductOp& op);
   void keepPlan(RecoverJob& job);
   void keepInputs(const RecoverJob& job, uint8_t* inputs, int32_t* filled) const;
   void cutIntoStrands(AccumulateJob& job, int64_t step);

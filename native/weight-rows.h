@@ -17,6 +17,6 @@ class WeightRows {
 };
 
 /** How many there are. */
-inline int64_t selectedOf(const Units& set) { return (set.indices ? set.counts[0] : set.units) * set.perUnit; }
+inline int64_t selectedOf(const Units& set) { return selectedRows(set, 0); }
 
 }  // namespace dejavu

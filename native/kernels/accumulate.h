@@ -10,24 +10,6 @@
 namespace dejavu::DEJAVU_ISA {
 namespace {
 
-/** The position, among the selected rows of `row`, of the first one of a strand. */
-inline int64_t strandStart(const Units& set, int64_t row, int64_t strand) {
-  int64_t unit = firstUnit(set, strand);
-  if (!set.indices) return unit * set.perUnit;
-  if (strand == 0) return 0;
-  if (strand == strandsOf(set)) return selectedRows(set, row);
-  const int32_t* indices = set.indices + (set.shared ? 0 : row) * set.units;
-  int64_t from = 0, to = set.counts[set.shared ? 0 : row];
-  while (from < to) {
-    int64_t middle = (from + to) / 2;
-    if (indices[middle] < unit)
-      from = middle + 1;
-    else
-      to = middle;
-  }
-  return from * set.perUnit;
-}
-
 inline int64_t paddedColumns(int64_t columns) { return (columns + columnStep - 1) / columnStep * columnStep; }
 
 inline void clear(float* total, int64_t columns) {

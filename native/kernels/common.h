@@ -55,11 +55,6 @@ struct Cursor {
   }
 };
 
-/** Number of weight rows that row `row` of x computes. */
-inline int64_t selectedRows(const Units& set, int64_t row) {
-  return (set.indices ? set.counts[set.shared ? 0 : row] : set.units) * set.perUnit;
-}
-
 /** Calls `each(Number<count>)` unless the count, which is at most `most`, is zero. */
 template <int most, class Each>
 inline __attribute__((always_inline)) void withRows(int64_t count, Each each) {

@@ -65,6 +65,29 @@ static inline int64_t firstUnit(const Units& set, int64_t strand) {
   return set.perUnit == 1 && strand < strands ? unit / 8 * 8 : unit;
 }
 
+/** Number of weight rows that row `row` of x computes. */
+static inline int64_t selectedRows(const Units& set, int64_t row) {
+  return (set.indices ? set.counts[set.shared ? 0 : row] : set.units) * set.perUnit;
+}
+
+/** The position, among the selected rows of `row`, of the first one of a strand. */
+static inline int64_t strandStart(const Units& set, int64_t row, int64_t strand) {
+  int64_t unit = firstUnit(set, strand);
+  if (!set.indices) return unit * set.perUnit;
+  if (strand == 0) return 0;
+  if (strand == strandsOf(set)) return selectedRows(set, row);
+  const int32_t* indices = set.indices + (set.shared ? 0 : row) * set.units;
+  int64_t from = 0, to = set.counts[set.shared ? 0 : row];
+  while (from < to) {
+    int64_t middle = (from + to) / 2;
+    if (indices[middle] < unit)
+      from = middle + 1;
+    else
+      to = middle;
+  }
+  return from * set.perUnit;
+}
+
 /** Where rows stand, and where the cache rows of their sequences are. */
 struct Places {
   const int32_t* sequences;  // [rows]

@@ -180,17 +180,14 @@ export async function loadBundle(
     const metadata = parseMetadata(file, weights, model);
     checkTensors(file, weights, metadata);
     const matrices = new Map<string, Tensor>();
-    const matrix = async (name: string, hasDown: boolean, isTransposed = false): Promise<Tensor> => {
+    const matrix = async (
+      name: string,
+      kind: WeightDtype | undefined,
+      isTransposed = false,
+    ): Promise<Tensor> => {
       const loaded = matrices.get(name);
       if (loaded !== undefined) return loaded;
-      const tensor = await readMatrix(
-        kernels,
-        file,
-        weights,
-        name,
-        predictorDtype(dtype, hasDown),
-        isTransposed,
-      );
+      const tensor = await readMatrix(kernels, file, weights, name, kind, isTransposed);
       owned.push(tensor);
       matrices.set(name, tensor);
       return tensor;
@@ -203,8 +200,9 @@ export async function loadBundle(
       owned.push(bias);
       kernels.write(bias, values);
       const hasDown = weights.tensors.has(name("down"));
-      const down = hasDown ? await matrix(name("down"), hasDown) : null;
-      return { source: metadata.sources[unit], down, up: await matrix(name("up"), hasDown, hasDown), bias };
+      const kind = predictorDtype(dtype, hasDown);
+      const down = hasDown ? await matrix(name("down"), kind) : null;
+      return { source: metadata.sources[unit], down, up: await matrix(name("up"), kind, hasDown), bias };
     };
     const layers = Array.from({ length: model.layers }, (_, layer) => layer);
     const perLayer = async <T>(make: (layer: number) => Promise<T>): Promise<T[]> => {

@@ -50,19 +50,14 @@ export function predictorBytes(predictors: readonly (Predictor | null)[]): numbe
 /** Scores units by their predictors' logits. The predictors stay the caller's; scratch memory is the scorer's own. */
 export function predictedScorer(kernels: Kernels, predictors: Predictors, maxRows: number): Scorer {
   const scratch = new Map<string, Tensor>();
-  const buffer = (use: string, width: number): Tensor => {
+  const buffer = (use: string, width: number, rows = maxRows): Tensor => {
     const key = `${use} ${width}`;
     let tensor = scratch.get(key);
     if (tensor === undefined) {
-      tensor = kernels.allocate("f32", [maxRows, width]);
+      tensor = kernels.allocate("f32", [rows, width]);
       scratch.set(key, tensor);
     }
     return tensor;
-  };
-  const zerosOf = (width: number): Tensor => {
-    const zeros = scratch.get(`zeros ${width}`) ?? kernels.allocate("f32", [1, width]);
-    scratch.set(`zeros ${width}`, zeros);
-    return zeros;
   };
   type Step = Predictor & {
     readonly hidden: Tensor | null;
@@ -76,7 +71,7 @@ export function predictedScorer(kernels: Kernels, predictors: Predictors, maxRow
           ...predictor,
           hidden: predictor.down && buffer(`${unit} hidden`, predictor.down.shape[0]!),
           logits: buffer("logits", unitsOf(predictor)),
-          zeros: predictor.down && zerosOf(unitsOf(predictor)),
+          zeros: predictor.down && buffer("zeros", unitsOf(predictor), 1),
         },
     );
   const steps = { heads: prepare("heads"), neurons: prepare("neurons") };

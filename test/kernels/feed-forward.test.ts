@@ -1,6 +1,5 @@
 /** Product, choice and accumulation in a row, which the native backend does as one job: bit for bit what they give apart. */
 import { describe, expect, it } from "vitest";
-import type { ActiveSet } from "../../src/kernels/contract.ts";
 import { nativeInstructionSets, openNative } from "../../src/kernels/native/native.ts";
 import { type WeightDtype, weightDtypes } from "../../src/tensor/dtype.ts";
 import { availableBackends } from "../helpers/backends.ts";
@@ -13,15 +12,7 @@ const [n, d] = [520, 512];
 /** How the ops are told apart: read in between, they are done one by one. */
 async function run(lab: Lab, dtype: WeightDtype, units: readonly number[], isApart: boolean, width = d) {
   const { kernels } = lab;
-  const set = (): ActiveSet => ({
-    units: n,
-    indices: lab.tensor("i32", [1, n], new Int32Array(n).fill(7)),
-    counts: lab.tensor("i32", [1, 1], Int32Array.of(3)),
-    slot: 0,
-  });
-  const [neurons, active] = [set(), set()];
-  kernels.write(neurons.indices, Int32Array.from(units));
-  kernels.write(neurons.counts, Int32Array.of(units.length));
+  const [neurons, active] = [lab.setOf(n, [units]), lab.setOf(n, [[7, 8, 9]])];
   const [x, activations, residual] = [lab.random([1, width]), lab.random([1, n]), lab.random([1, width])];
   const [fc1, fc2] = [lab.random([n, width], dtype), lab.random([n, width], dtype)];
   const [bias1, bias2] = [lab.random([n]), lab.random([width])];

@@ -9,6 +9,7 @@ import { type PredictorKind, predictorKinds } from "../../src/sparsity/predictor
 import { f16ToNumber } from "../../src/tensor/dtype.ts";
 import type { Tensor } from "../../src/tensor/tensor.ts";
 import { BundleError, WeightsError } from "../../src/util/errors.ts";
+import { toMatrix, transpose } from "../helpers/algebra.ts";
 import {
   bitFlip,
   headerEdit,
@@ -125,19 +126,13 @@ async function checkAgainstNaiveReader(bundle: Bundle, bytes: Uint8Array): Promi
         else {
           const values = await read(tensor);
           const isTransposed = part === "up" && predictor.down !== null;
-          same(name, isTransposed ? columnByColumn(values, tensor.shape[1]!) : values);
+          const byColumn = () => transpose(toMatrix(values, tensor.shape[1]!)).flat();
+          same(name, isTransposed ? Float32Array.from(byColumn()) : values);
         }
       }
     }
   expect(known.size).toBe(Object.keys(tensors).length);
 }
-
-/** The numbers of a matrix whose rows are `width` wide, column by column. */
-const columnByColumn = (values: Float32Array, width: number): Float32Array =>
-  values.map((_, i) => {
-    const height = values.length / width;
-    return values[(i % height) * width + Math.floor(i / height)]!;
-  });
 
 async function outcome(bytes: Uint8Array): Promise<"refused" | "same meaning"> {
   writeFileSync(file, bytes);
