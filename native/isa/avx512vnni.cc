@@ -33,12 +33,12 @@ struct V : Vector16 {
   static constexpr bool quads = true;
   /**
    * For each vector that `weave` makes, in the lanes of the columns that they are for: bytes of four rows each, what sums start
-   * from (-8 times all of them), and their scale.
+   * from, and their scale. Sums with whole bytes, 16 times the high half and the low one, are as cheap as sums with halves.
    */
   template <int W>
   struct Factors {
     I bytes[W / 4][4];
-    I start[4];
+    I start[4], startWhole[4];  // -8 times all bytes, and -8 · 17 times
     F scale[4];
   };
   /** Of factors for 16 blocks. The scale is NaN where a factor is not finite. */
@@ -51,22 +51,29 @@ struct V : Vector16 {
     __mmask16 some = _mm512_cmp_epu32_mask(most, _mm512_set1_epi32(0x03000000), _MM_CMPINT_NLE);
     __mmask16 infinite = _mm512_cmp_epu32_mask(most, _mm512_set1_epi32(0x7f800000), _MM_CMPINT_NLT);
     F inverse = _mm512_maskz_div_ps(some & ~infinite, broadcast(127), (F)most);
-    Factors<W> result;
     F scale = _mm512_maskz_mul_ps(some, (F)most, broadcast(1.0f / 127));
+    Factors<W> result;
     spread((I)_mm512_mask_mov_ps(scale, infinite, broadcast(__builtin_nanf(""))), (I*)result.scale);
-    I sum = _mm512_setzero_si512(), byte = _mm512_set1_epi32(255);
+    const F shift = broadcast(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer, in the low bits
+    const I first = _mm512_set1_epi32(0xff), firstTwo = _mm512_set1_epi32(0xffff);
+    I sum = _mm512_setzero_si512();
+#pragma GCC unroll 4
     for (int q = 0; q < W / 4; q++) {
-      I quad = _mm512_setzero_si512();
-      for (int r = 0; r < 4; r++) {
-        I code = _mm512_maskz_cvtps_epi32(some & ~infinite, mul(factor[4 * q + r], inverse));
-        sum = _mm512_add_epi32(sum, code);
-        quad = _mm512_or_si512(quad, _mm512_sllv_epi32(_mm512_and_si512(code, byte), _mm512_set1_epi32(8 * r)));
-      }
+      I code[4];
+#pragma GCC unroll 4
+      for (int r = 0; r < 4; r++) code[r] = (I)fma(factor[4 * q + r], inverse, shift);
+      I lower = choose(first, code[0], _mm512_slli_epi32(code[1], 8));
+      I quad = choose(firstTwo, lower, _mm512_slli_epi32(choose(first, code[2], _mm512_slli_epi32(code[3], 8)), 16));
+      sum = dot(sum, splat(8), quad);
       spread(quad, result.bytes[q]);
     }
-    spread(_mm512_sub_epi32(_mm512_setzero_si512(), _mm512_slli_epi32(sum, 3)), result.start);
+    I start = _mm512_sub_epi32(_mm512_setzero_si512(), sum);
+    spread(start, result.start);
+    spread(_mm512_add_epi32(start, _mm512_slli_epi32(start, 4)), result.startWhole);
     return result;
   }
+  /** The bits of a where the mask has ones, of b where it has none. */
+  static I choose(I mask, I a, I b) { return _mm512_ternarylogic_epi32(mask, a, b, 0xca); }
   /** out[v] has lane v of each 128 bits in all four lanes: bytes 16 L + 4 v + k, of which `weave` makes vector v, are its block. */
   static void spread(I blocks, I* out) {
     out[0] = _mm512_shuffle_epi32(blocks, (_MM_PERM_ENUM)0x00);
@@ -74,22 +81,29 @@ struct V : Vector16 {
     out[2] = _mm512_shuffle_epi32(blocks, (_MM_PERM_ENUM)0xaa);
     out[3] = _mm512_shuffle_epi32(blocks, (_MM_PERM_ENUM)0xff);
   }
-  /** total += the factors times a vector of codes of each row, of which `codes(r)` gives row r. */
+  /**
+   * total += the factors times a vector of codes of each row, of which `codes(r)` gives row r; of the columns in high halves, 16
+   * times that.
+   */
   template <int W, class Codes>
   static inline __attribute__((always_inline)) void addTogether(float* total, const Factors<W>& factors, Codes codes) {
-    I quads[W / 4][4];
+    I below[4], whole[4];
+#pragma GCC unroll 4
+    for (int v = 0; v < 4; v++) below[v] = factors.start[v], whole[v] = factors.startWhole[v];
+#pragma GCC unroll 4
     for (int q = 0; q < W / 4; q++) {
-      I row[4] = {codes(4 * q), codes(4 * q + 1), codes(4 * q + 2), codes(4 * q + 3)};
-      weave(row, quads[q]);
-    }
-    for (int v = 0; v < 4; v++, total += 16) {
-      I below = factors.start[v], above = below;
-      for (int q = 0; q < W / 4; q++) {
-        below = dot(below, low(quads[q][v]), factors.bytes[q][v]);
-        above = dot(above, high(quads[q][v]), factors.bytes[q][v]);
+      I row[4] = {codes(4 * q), codes(4 * q + 1), codes(4 * q + 2), codes(4 * q + 3)}, quad[4];
+      weave(row, quad);
+#pragma GCC unroll 4
+      for (int v = 0; v < 4; v++) {
+        below[v] = dot(below[v], low(quad[v]), factors.bytes[q][v]);
+        whole[v] = dot(whole[v], quad[v], factors.bytes[q][v]);
       }
-      store(total, fma(floats(below), factors.scale[v], load(total)));
-      store(total + 64, fma(floats(above), factors.scale[v], load(total + 64)));
+    }
+#pragma GCC unroll 4
+    for (int v = 0; v < 4; v++, total += 16) {
+      store(total, fma(floats(below[v]), factors.scale[v], load(total)));
+      store(total + 64, fma(floats(_mm512_sub_epi32(whole[v], below[v])), factors.scale[v], load(total + 64)));
     }
   }
   /** 64 bytes of four rows: out[v] has, in lane 4 L + k, byte 16 L + 4 v + k of each row. */
@@ -101,13 +115,13 @@ struct V : Vector16 {
     out[2] = _mm512_unpacklo_epi16(b, d);
     out[3] = _mm512_unpackhi_epi16(b, d);
   }
-  /** Sums of a line, from the order of `weave` (first of low, then of high halves) into that of the columns. */
+  /** Sums of a line, from the order of `weave` (first of low, then of high halves, 16 times too large) into that of the columns. */
   static void orderWoven(const float* sums, float* out) {
     for (int h = 0; h < 2; h++)
       for (int v = 0; v < 4; v++)
         for (int quarter = 0; quarter < 4; quarter++)
           for (int k = 0; k < 4; k++)
-            out[h * 64 + quarter * 16 + 4 * v + k] = sums[(h * 4 + v) * 16 + 4 * quarter + k];
+            out[h * 64 + quarter * 16 + 4 * v + k] = sums[(h * 4 + v) * 16 + 4 * quarter + k] * (h ? 1.0f / 16 : 1);
   }
 };
 
