@@ -1,6 +1,6 @@
 /**
  * `recover` against `dense-kv`: bytes, time and memory at several context lengths, and the perplexity, which is the same.
- * `npx tsx bench/attention-modes.ts [--head-density=0.5] [--rounds=9] [--model=FOLDER]`; prints a Markdown table.
+ * `npx tsx bench/attention-modes.ts --help`; prints a Markdown table.
  */
 import { join } from "node:path";
 import { spread } from "../src/eval/bench.ts";
@@ -13,12 +13,21 @@ import {
   type Selector,
   score,
 } from "../src/index.ts";
+import { readArguments } from "./arguments.ts";
 
-const option = (name: string, fallback: string) =>
-  process.argv.find((a) => a.startsWith(`--${name}=`))?.split("=")[1] ?? fallback;
-const headDensity = Number(option("head-density", "0.5"));
-const rounds = Number(option("rounds", "9"));
-const folder = option("model", bundledModel);
+const usage = `npx tsx bench/attention-modes.ts [options]
+
+  --head-density=0.5   share of the heads
+  --rounds=9           interleaved rounds
+  --model=FOLDER       default: the bundled model`;
+const { values } = readArguments(usage, {
+  "head-density": { type: "string", default: "0.5" },
+  rounds: { type: "string", default: "9" },
+  model: { type: "string", default: bundledModel },
+});
+const headDensity = Number(values["head-density"]);
+const rounds = Number(values.rounds);
+const folder = values.model;
 const decoded = 48;
 
 const engine = await load(folder);

@@ -1,13 +1,13 @@
 /**
- * Times products and accumulations of many rows, beside the exact tiles of the same machine: `npx tsx bench/gemm.ts`.
- * Arguments: `--types=bf16,int4`, `--rows=16,128`, `--threads=1,2`, `--isa=amx,avx512`, `--samples=9`. The instruction
- * sets take turns, so that what disturbs one disturbs all; f32 and f16 have only the tiles. Figures are medians.
+ * Times products and accumulations of many rows, beside the exact tiles of the same machine: `npx tsx bench/gemm.ts --help`.
+ * The instruction sets take turns, so that what disturbs one disturbs all; f32 and f16 have only the tiles. Figures are medians.
  */
 import { cpus } from "node:os";
 import type { NativeKernels } from "../src/kernels/native/kernels.ts";
 import { type InstructionSet, nativeInstructionSets, openNative } from "../src/kernels/native/native.ts";
 import type { WeightDtype } from "../src/tensor/dtype.ts";
 import type { Tensor } from "../src/tensor/tensor.ts";
+import { listOf, readArguments } from "./arguments.ts";
 
 const shapes = [
   { n: 8192, k: 2048 },
@@ -16,16 +16,25 @@ const shapes = [
 /** Copies of the weights that take turns, so that they come from memory. */
 const copies = 3;
 
-const list = (name: string, standard: readonly string[]): string[] =>
-  process.argv
-    .find((a) => a.startsWith(`--${name}=`))
-    ?.split("=")[1]
-    ?.split(",") ?? [...standard];
-const types = list("types", ["f32", "f16", "bf16", "int8", "int4"]) as WeightDtype[];
-const rowCounts = list("rows", ["16", "64", "128", "512"]).map(Number);
-const threadCounts = list("threads", ["1", "2"]).map(Number);
-const sets = list("isa", nativeInstructionSets().slice(0, 3)) as InstructionSet[];
-const samples = Number(list("samples", ["9"])[0]);
+const usage = `npx tsx bench/gemm.ts [options]
+
+  --types=bf16,int4   weights; default: all
+  --rows=16,128       rows of x; default: 16,64,128,512
+  --threads=1,2       default: 1,2
+  --isa=amx,avx512    instruction sets; default: the best three
+  --samples=9         calls of which the median is taken`;
+const { values } = readArguments(usage, {
+  types: { type: "string" },
+  rows: { type: "string" },
+  threads: { type: "string" },
+  isa: { type: "string" },
+  samples: { type: "string", default: "9" },
+});
+const types = listOf(values.types, ["f32", "f16", "bf16", "int8", "int4"]) as readonly WeightDtype[];
+const rowCounts = listOf(values.rows, ["16", "64", "128", "512"]).map(Number);
+const threadCounts = listOf(values.threads, ["1", "2"]).map(Number);
+const sets = listOf(values.isa, nativeInstructionSets().slice(0, 3)) as readonly InstructionSet[];
+const samples = Number(values.samples);
 
 function median(times: number[]): number {
   return times.sort((a, b) => a - b)[Math.floor(times.length / 2)]!;

@@ -1,7 +1,5 @@
 /**
- * Times the kernels of the native backend beside the read bandwidth of the same threads: `npx tsx bench/kernels.ts`.
- * Arguments: a part of the shape's name to run only those (tiny, medium, large), and `--threads=N`, `--isa=NAME`,
- * `--types=f16,int4`, `--only=memory` for products of one row alone.
+ * Times the kernels of the native backend beside the read bandwidth of the same threads: `npx tsx bench/kernels.ts --help`.
  * Weights are copied until they exceed the caches and the copies take turns, unless the shape fits in a cache anyway.
  */
 import { cpus } from "node:os";
@@ -11,6 +9,7 @@ import { measureReadBandwidth } from "../src/kernels/native/probe.ts";
 import { RandomWeights } from "../src/models/random-weights.ts";
 import { type WeightDtype, weightDtypes } from "../src/tensor/dtype.ts";
 import { byteLength, type Tensor } from "../src/tensor/tensor.ts";
+import { listOf, readArguments } from "./arguments.ts";
 
 const shapes = [
   { name: "tiny", d: 192, n: 768, spread: 0 },
@@ -20,15 +19,34 @@ const shapes = [
 const samples = 9;
 const secondsPerSample = 0.03;
 
-const option = (name: string) => process.argv.find((a) => a.startsWith(`--${name}=`))?.split("=")[1];
-const wanted = process.argv.slice(2).filter((a) => !a.startsWith("--"));
-const threads = option("threads");
-const isa = option("isa") as InstructionSet | undefined;
+const usage = `npx tsx bench/kernels.ts [part of a shape's name: tiny, medium, large, small] [options]
+
+  --threads=N        default: all cores
+  --isa=NAME         instruction set; default: the best
+  --types=f16,int4   weights; default: all
+  --only=memory      nothing but ops of one row of x, beside the speed of memory
+  --no-huge-pages    keep weights out of large pages
+
+npx tsx bench/kernels.ts medium --types=int4 --only=memory --threads=2`;
+const { values, positionals: wanted } = readArguments(
+  usage,
+  {
+    threads: { type: "string" },
+    isa: { type: "string" },
+    types: { type: "string" },
+    only: { type: "string" },
+    "no-huge-pages": { type: "boolean" },
+  },
+  true,
+);
+const { threads, only } = values;
+const isa = values.isa as InstructionSet | undefined;
 const kernels = openNative({
   ...(threads ? { threads: Number(threads) } : {}),
   ...(isa ? { instructionSet: isa } : {}),
+  hugePages: !values["no-huge-pages"],
 });
-const dtypes = (option("types")?.split(",") ?? weightDtypes) as readonly WeightDtype[];
+const dtypes = listOf(values.types, weightDtypes) as readonly WeightDtype[];
 const weights = new RandomWeights(kernels, Math.random);
 const flushed = new Float32Array(1);
 const pulse = kernels.allocate("f32", [1]);
@@ -219,12 +237,12 @@ console.log("median (quartiles) of one call\n");
 for (const shape of shapes) {
   if (wanted.length > 0 && !wanted.some((part) => shape.name.includes(part))) continue;
   for (const dtype of dtypes) await memoryBound(shape, dtype);
-  if (shape.name === "large" || option("only") === "memory") continue;
+  if (shape.name === "large" || only === "memory") continue;
   for (const dtype of dtypes) {
     for (const rows of [64, 512]) await manyRows(shape, dtype, rows);
     for (const density of [1, 0.25]) await manyRows(shape, dtype, 8, density);
     for (const rows of [1, 8, 64]) await caching(shape, dtype, rows);
   }
 }
-if (option("only") !== "memory" && (wanted.length === 0 || wanted.includes("small"))) await smallOps(kernels);
+if (only !== "memory" && (wanted.length === 0 || wanted.includes("small"))) await smallOps(kernels);
 kernels.dispose();

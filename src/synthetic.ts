@@ -53,10 +53,9 @@ function checkMemory(
 ): void {
   const { down, up, heads } = predictorSizes(config);
   const layers = config.num_hidden_layers;
-  const predictors = [down, up, heads].reduce(
-    (sum, [rows, columns]) => sum + byteLength({ dtype: factors, shape: [rows, columns] }),
-    4 * config.ffn_dim,
-  );
+  const neurons = [down, up].reduce((sum, shape) => sum + byteLength({ dtype: factors, shape }), 0);
+  const ofHeads = byteLength({ dtype: predictorDtype(factors, false), shape: heads });
+  const predictors = neurons + ofHeads + 4 * config.ffn_dim;
   const needed = syntheticBytes(config, { dtype, tables }) + layers * predictors + spareBytes;
   const free = freemem();
   if (needed <= free) return;

@@ -1,7 +1,8 @@
 /** Results of finished parts on disk, so that a study that was stopped goes on where it was. */
-import { mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
+import { makeFolder } from "../util/make-folder.ts";
 
 export const storeFileName = "study.json";
 const storeVersion = 1;
@@ -55,7 +56,7 @@ export class Store {
 
   /** Opens the folder's results, or starts anew where they belong to something else, and tells `note` which. */
   static async open(folder: string, key: StudyKey, note: (sentence: string) => void): Promise<Store> {
-    await mkdir(folder, { recursive: true });
+    await makeFolder(folder);
     const file = join(folder, storeFileName);
     const kept = await readStore(file);
     if (kept === "absent") return new Store(file, key, {});

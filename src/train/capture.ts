@@ -2,13 +2,14 @@
  * Capture: runs documents densely and writes, per layer, the tensors that predictors may read and the true sets.
  * One safetensors file per layer; its metadata says for which weights and texts, and what a row is.
  */
-import { mkdir, rm } from "node:fs/promises";
+import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { type Corpus, countIds } from "../eval/documents.ts";
 import type { Engine } from "../load.ts";
 import { blockRows, feed } from "../models/feed.ts";
 import { numberToF16 } from "../tensor/dtype.ts";
+import { makeFolder } from "../util/make-folder.ts";
 import { createSafetensors, type SafetensorsWriter } from "../weights/index.ts";
 import { Recorder } from "./recorder.ts";
 
@@ -95,7 +96,7 @@ export async function capture(
   const { layers, hiddenSize: d, ffnDim: n, heads } = model.shape;
   const rows = countIds(corpus.documents);
   const { fingerprint } = await engine.identity();
-  await mkdir(folder, { recursive: true });
+  await makeFolder(folder);
   const writers: SafetensorsWriter[] = [];
   const recorder = new Recorder(kernels, model.shape, blockRows);
   try {

@@ -1,5 +1,4 @@
 /** `dejavu study`: what the paper claims, measured on a model, as a report. */
-import { mkdir } from "node:fs/promises";
 import { basename, isAbsolute } from "node:path";
 import { Option } from "commander";
 import { openRenderer } from "../../study/render.ts";
@@ -8,6 +7,7 @@ import { defaultDocuments } from "../../study/settings.ts";
 import { type StudyStage, study } from "../../study/study.ts";
 import { type WrittenReport, writeReport } from "../../study/write-report.ts";
 import { UsageError } from "../../util/errors.ts";
+import { makeFolder } from "../../util/make-folder.ts";
 import type { CommandSpec, Context } from "../command.ts";
 import { withEngine } from "../engine.ts";
 import { describeMachine } from "../machine.ts";
@@ -30,9 +30,9 @@ const stageNames: Record<StudyStage, string> = {
 };
 
 /** Minutes of work must not end in a folder that cannot be. */
-async function makeFolder(folder: string): Promise<void> {
+async function makeOut(folder: string): Promise<void> {
   try {
-    await mkdir(folder, { recursive: true });
+    await makeFolder(folder);
   } catch (cause) {
     throw new UsageError(`--out ${folder}: cannot be made a folder: ${(cause as Error).message}`, { cause });
   }
@@ -62,7 +62,7 @@ async function runStudy(context: Context, flags: Flags): Promise<void> {
   const { output, signal } = context;
   const renderer = await openRenderer();
   await withEngine(context, flags, async (engine) => {
-    await makeFolder(flags.out);
+    await makeOut(flags.out);
     const { kernels } = engine;
     const numbers = await study(engine, {
       ...{ texts: flags.text, out: flags.out, seed: flags.seed, signal },
