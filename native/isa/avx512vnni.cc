@@ -115,13 +115,57 @@ struct V : Vector16 {
     out[2] = _mm512_unpacklo_epi16(b, d);
     out[3] = _mm512_unpackhi_epi16(b, d);
   }
-  /** Sums of a line, from the order of `weave` (first of low, then of high halves, 16 times too large) into that of the columns. */
+  /** Sums of a line, first of low, then of high halves, which are 16 times too large, into the order of the columns. */
   static void orderWoven(const float* sums, float* out) {
-    for (int h = 0; h < 2; h++)
-      for (int v = 0; v < 4; v++)
-        for (int quarter = 0; quarter < 4; quarter++)
-          for (int k = 0; k < 4; k++)
-            out[h * 64 + quarter * 16 + 4 * v + k] = sums[(h * 4 + v) * 16 + 4 * quarter + k] * (h ? 1.0f / 16 : 1);
+    unweave(sums, out, 1);
+    unweave(sums + 64, out + 64, 1.0f / 16);
+  }
+  /** Of 64 columns, from the order of `weave` into their own, times `scale`. */
+  static void unweave(const float* sums, float* out, float scale) {
+    for (int v = 0; v < 4; v++)
+      for (int quarter = 0; quarter < 4; quarter++)
+        for (int k = 0; k < 4; k++) out[quarter * 16 + 4 * v + k] = sums[v * 16 + 4 * quarter + k] * scale;
+  }
+
+  // Int8 rows in fours: factors are two bytes each, in all lanes.
+
+  template <int W>
+  struct ByteFactors {
+    I high[W / 4], low[W / 4], start;
+    F scale;
+  };
+  /** `sum`: of all codes, which weights moved up by 128 take 128 times too often. */
+  template <int W>
+  static inline ByteFactors<W> spreadFactors(const uint32_t* high, const uint32_t* low, int32_t sum, float scale) {
+    ByteFactors<W> result;
+    for (int q = 0; q < W / 4; q++) {
+      result.high[q] = splat32((int32_t)high[q]);
+      result.low[q] = splat32((int32_t)low[q]);
+    }
+    result.start = splat32((int32_t)(0u - 128 * (uint32_t)sum));
+    result.scale = broadcast(scale);
+    return result;
+  }
+  /** total += the factors times 64 codes of each row, of which `codes(r)` gives row r; in the order of `weave`. */
+  template <int W, class Codes>
+  static inline __attribute__((always_inline)) void addBytes(float* total, const ByteFactors<W>& factors, Codes codes) {
+    I high[4], low[4];
+#pragma GCC unroll 4
+    for (int v = 0; v < 4; v++) high[v] = none(), low[v] = factors.start;
+#pragma GCC unroll 4
+    for (int q = 0; q < W / 4; q++) {
+      I row[4] = {codes(4 * q), codes(4 * q + 1), codes(4 * q + 2), codes(4 * q + 3)}, quad[4];
+      weave(row, quad);
+#pragma GCC unroll 4
+      for (int v = 0; v < 4; v++) {
+        I moved = _mm512_xor_si512(quad[v], splat(-128));
+        high[v] = dot(high[v], moved, factors.high[q]);
+        low[v] = dot(low[v], moved, factors.low[q]);
+      }
+    }
+#pragma GCC unroll 4
+    for (int v = 0; v < 4; v++, total += 16)
+      store(total, fma(floats(_mm512_add_epi32(_mm512_slli_epi32(high[v], 7), low[v])), factors.scale, load(total)));
   }
 };
 

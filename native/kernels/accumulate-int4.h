@@ -3,7 +3,7 @@
  * set: several as integers, or one by one.
  */
 #pragma once
-#include "accumulate.h"
+#include "accumulate-together.h"
 #include "convert.h"
 
 namespace dejavu::DEJAVU_ISA {
@@ -101,85 +101,35 @@ struct Adder4<U, true> {
   }
 };
 
-/** Adds W rows to X chains; those at and after `count` are the first one, times zero. */
-template <int W, int X, class Fetch>
-inline void accumulateStep4(const AccumulateJob& job, float* total, int64_t stride, const float* a, int64_t first,
-                            int64_t columns, const int64_t* index, int64_t count, Fetch& fetch) {
-  Rows4<W> rows;
-  float factor[X][W];
-  for (int r = 0; r < W; r++) {
-    int64_t row = index[r < count ? r : 0];
-    rows.codes[r] = rowOf<uint8_t>(job.weight, row) + first / 2;
-    rows.scales[r] = job.weight.scales + row * job.weight.scaleStride + first / blockColumns * (int64_t)sizeof(Half);
-    for (int x = 0; x < X; x++) factor[x][r] = r < count ? a[x * job.n + row] : 0.0f;
+/** How int4 rows are added: see accumulate-together.h. */
+struct Step4 {
+  static constexpr int wide = Adder4<V>::wide, single = Adder4<V>::single;
+  static int64_t byteOf(int64_t column) { return column / 2; }
+
+  template <class Steps>
+  FETCH static void fetchScales(Steps& steps, int64_t first, int64_t columns) {
+    for (int64_t c = 0; c < columns; c += 64 / (int64_t)sizeof(Half) * blockColumns)
+      for (int r = 0; r < wide; r++) steps.scale(r, (first + c) / blockColumns * (int64_t)sizeof(Half));
   }
-  Adder4<V>::template add<W, X>(total, stride, rows, factor, columns, fetch);
-}
 
-/** Adds `count` rows to X chains. */
-template <int X>
-inline void accumulateRun4(const AccumulateJob& job, float* total, int64_t stride, const float* a, int64_t first,
-                           int64_t columns, const int64_t* index, int64_t count) {
-  constexpr int single = Adder4<V>::single, W = X == 1 || single > 1 ? Adder4<V>::wide : single;
-  NoFetch none;
-  int64_t i = 0;
-  for (; i + W <= count; i += W) accumulateStep4<W, X>(job, total, stride, a, first, columns, index + i, W, none);
-  for (; i < count; i += single)
-    accumulateStep4<single, X>(job, total, stride, a, first, columns, index + i, smaller(single, count - i), none);
-}
-
-struct RowAdder4 {
-  static void strand(const AccumulateJob& job, const Piece& piece, int64_t from, int64_t to, float* total) {
-    constexpr int W = Adder4<V>::wide;
-    const float* a = job.a + piece.row * job.n;
-    RowSteps<W> steps(job.weight, Cursor(job.set, piece.row, from), to - from, piece.first / 2);
-    while (steps.step()) {
-      for (int64_t c = 0; c < piece.columns; c += 64 / (int64_t)sizeof(Half) * blockColumns)
-        for (int r = 0; r < W; r++) steps.scale(r, (piece.first + c) / blockColumns * (int64_t)sizeof(Half));
-      accumulateStep4<W, 1>(job, total, 0, a, piece.first, piece.columns, steps.index, W, steps);
+  template <int W, int X, class Fetch>
+  static inline void add(const AccumulateJob& job, float* total, int64_t stride, const float* a, int64_t first, int64_t columns,
+                         const int64_t* index, int64_t count, Fetch& fetch) {
+    Rows4<W> rows;
+    float factor[X][W];
+    for (int r = 0; r < W; r++) {
+      int64_t row = index[r < count ? r : 0];
+      rows.codes[r] = rowOf<uint8_t>(job.weight, row) + first / 2;
+      rows.scales[r] = job.weight.scales + row * job.weight.scaleStride + first / blockColumns * (int64_t)sizeof(Half);
+      for (int x = 0; x < X; x++) factor[x][r] = r < count ? a[x * job.n + row] : 0.0f;
     }
-    int64_t rest[W], count = 0;
-    while (steps.last()) rest[count++] = steps.index[0];
-    accumulateRun4<1>(job, total, 0, a, piece.first, piece.columns, rest, count);
+    Adder4<V>::template add<W, X>(total, stride, rows, factor, columns, fetch);
   }
+
   static void finish(float* out, const float* total, const float* bias, int64_t columns) {
     Adder4<V>::finish(out, total, bias, columns);
   }
 };
-
-/** Depth by depth, so that the weight rows stay in the cache while all rows of a pass over them. */
-void accumulateTiles4(const void* data, int64_t chunk, float* scratch) {
-  const AccumulateJob& job = *(const AccumulateJob*)data;
-  constexpr int X = V::lanes == 16 ? 4 : 2;
-  int64_t firstRow = chunk / job.chunks * chainRows, rows = smaller(chainRows, job.rows - firstRow);
-  int64_t first = chunk % job.chunks * job.chunkColumns, last = smaller(first + job.chunkColumns, job.d);
-  int64_t strands = strandsOf(job.set);
-  const float* a = job.a + firstRow * job.n;
-  float* totals = scratch + chainRows * chainColumns4;
-  for (; first < last; first += chainColumns4) {
-    int64_t columns = smaller(chainColumns4, last - first);
-    for (int64_t s = 0; s < strands; s++) {
-      float* chains = s == 0 ? totals : scratch;
-      clear(chains, rows * chainColumns4);
-      for (int64_t i = strandStart(job.set, 0, s), to = strandStart(job.set, 0, s + 1); i < to; i += depthStep) {
-        int64_t index[depthStep], count = smaller(depthStep, to - i);
-        Cursor at(job.set, 0, i);
-        for (int64_t j = 0; j < count; j++) index[j] = at.next();
-        auto pass = [&](auto number, int64_t r) {
-          accumulateRun4<decltype(number)::value>(job, chains + r * chainColumns4, chainColumns4, a + r * job.n, first,
-                                                  columns, index, count);
-        };
-        int64_t r = 0;
-        for (; r + X <= rows; r += X) pass(Number<X>{}, r);
-        for (; r < rows; r++) pass(Number<1>{}, r);
-      }
-      if (s > 0) addChain(totals, chains, rows * chainColumns4);
-    }
-    for (int64_t r = 0; r < rows; r++)
-      Adder4<V>::finish(job.out + (firstRow + r) * job.d + first, totals + r * chainColumns4,
-                        job.bias ? job.bias + first : nullptr, columns);
-  }
-}
 
 }  // namespace
 }  // namespace dejavu::DEJAVU_ISA

@@ -1,6 +1,7 @@
 /** The table of one instruction set. It must be a constant: code of this file may not run before it has been chosen. */
 #pragma once
 #include "accumulate-int4.h"
+#include "accumulate-int8.h"
 #include "attention.h"
 #include "blocked-table.h"
 #include "convert.h"
@@ -29,8 +30,8 @@ constexpr Table makeTable(const char* name) {
       FOR_WEIGHTS(productRows, productRowsQuantized<Codes8>, productRowsQuantized<Codes4>),
       FOR_WEIGHTS(productTiles, productTilesQuantized<Codes8>, productTilesQuantized<Codes4>),
       {accumulateRows<RowAdder<float>>, accumulateRows<RowAdder<Half>>, accumulateRows<RowAdder<Brain>>,
-       accumulateRows<RowAdder<int8_t>>, accumulateRows<RowAdder4>},
-      FOR_WEIGHTS(accumulateTiles, accumulateTiles<int8_t>, accumulateTiles4),
+       Accumulate8<V>::rows, accumulateRows<RowsTogether<Step4>>},
+      FOR_WEIGHTS(accumulateTiles, Accumulate8<V>::tiles, accumulateTogether<Step4>),
       FOR_ROWS(embeddingRow),
       FOR_ROWS(addRow),
       {FOR_CACHE(float), FOR_CACHE(Half)},

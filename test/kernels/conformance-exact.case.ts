@@ -110,9 +110,9 @@ export function exactness(subject: Subject): void {
     });
   }
 
-  // Below and above the number of rows from which threads share the sums of one output. Int4 that rounds several factors
-  // together promises nothing: which those are depends on the set.
-  const exactSums = types.filter((type) => type !== "int4" || subject.factorRounding === 0);
+  // Below and above the number of rows from which threads share the sums of one output. Where several factors are
+  // rounded together nothing is promised: which those are depends on the set.
+  const exactSums = types.filter((type) => subject.factorRounding[type] === undefined);
   subject.property<[number, number, number, WeightDtype, "none" | "full" | "random", number]>(
     "accumulate: units whose factor is zero may be left out",
     [

@@ -125,7 +125,7 @@ export function matrixOps(subject: Subject): void {
     [size, size, fc.constantFrom(1, 2, 3), rowCount, dtype, filling, fc.boolean(), fc.boolean(), seed],
     (units, d, perUnit, rows, type, fill, shared, biased, s) => {
       const n = units * perUnit;
-      const rounding = type === "int4" ? subject.factorRounding * (1 + n / 8) : 0; // of Σ |a · w|
+      const rounding = (subject.factorRounding[type] ?? 0) * (1 + n / 8); // of Σ |a · w|
       return agree(
         s,
         async (lab) => {

@@ -11,9 +11,15 @@ import {
 import { measureReadBandwidth } from "../../src/kernels/native/probe.ts";
 import { openReference } from "../../src/kernels/reference/reference.ts";
 import { conformance } from "./conformance.case.ts";
+import type { FactorRounding } from "./subject.ts";
 
-/** Those that add int4 rows in integers. */
-const roundsFactors: readonly InstructionSet[] = ["amx", "avx512vnni", "avx2"];
+/** Half a step of the factors of those that add rows in integers. */
+const inBytes = { int4: 2 ** -8 };
+const roundings: Partial<Record<InstructionSet, FactorRounding>> = {
+  amx: { ...inBytes, int8: 2 ** -15 },
+  avx512vnni: { ...inBytes, int8: 2 ** -15 },
+  avx2: inBytes,
+};
 
 /** The sets to test, or why there are none. */
 function available(): readonly InstructionSet[] | string {
@@ -34,7 +40,7 @@ else {
       (threads = 2) => openNative({ instructionSet, threads }),
       openReference,
       3e-6,
-      { factorRounding: roundsFactors.includes(instructionSet) ? 2 ** -8 : 0 },
+      { factorRounding: roundings[instructionSet] ?? {} },
     );
   nativeOnly();
 }

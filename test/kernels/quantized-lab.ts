@@ -29,13 +29,13 @@ export interface Units {
 interface Held {
   tensor: NativeTensor;
   values: Matrix;
-  /** Of int4: a scale for each block of a row. */
+  /** A scale for each block of a row of int4, or one for a row of int8. */
   scales?: Matrix;
 }
 
 /**
  * What a sum over `rows` of a · weight may lose in column `c` where the factors (a times scale) of up to eight rows together
- * are rounded to bytes: of each factor half a 127th of the largest.
+ * are rounded: of each factor half a 127th of the largest, with int8 half a 16256th.
  */
 export function factorRounding(
   rows: readonly number[],
@@ -44,13 +44,14 @@ export function factorRounding(
   scales: Matrix,
   c: number,
 ): number {
-  const factor = (i: number) => Math.abs(a[i]! * scales[i]![blockOf(c)]!);
+  const isInt8 = scales.every((row) => row.length === 1);
+  const factor = (i: number) => Math.abs(a[i]! * scales[i]![isInt8 ? 0 : blockOf(c)]!);
   const code = (i: number) => (factor(i) === 0 ? 8 : Math.abs((a[i]! * weight[i]![c]!) / factor(i)));
   let total = 0;
   for (let at = 0; at < rows.length; at += 8) {
     const group = rows.slice(at, at + 8);
     const most = Math.max(...group.map(factor));
-    for (const i of group) total += (0.5001 / 127) * most * code(i);
+    for (const i of group) total += (0.5001 / (isInt8 ? 127 * 128 : 127)) * most * code(i);
   }
   return total;
 }
@@ -117,6 +118,7 @@ export class Bench {
         codes.forEach((code, c) => {
           view.setInt8(r * codeStride + c, code);
         });
+        allScales.push([scale]);
         return codes.map((code) => code * scale);
       }
       bytes.fill(0x88, r * codeStride, (r + 1) * codeStride);
@@ -133,7 +135,7 @@ export class Bench {
       });
       return codes.map((code, c) => code * scales[blockOf(c)]!);
     });
-    return type === "int4" ? { tensor, values, scales: allScales } : { tensor, values };
+    return { tensor, values, scales: allScales };
   }
 
   set(units: number, rows: number, fill: string): Units | null {

@@ -13,13 +13,16 @@ export const seed = fc.integer({ min: 1, max: 2 ** 30 });
 export const filling = fc.constantFrom<Filling>("none", "empty", "full", "random");
 const floats: readonly FloatDtype[] = ["f32", "f16", "bf16"];
 
+/** By the weights' type; of those that are not here, factors are not rounded. */
+export type FactorRounding = Readonly<Partial<Record<WeightDtype, number>>>;
+
 export interface SubjectOptions {
   /** `open` takes a number of threads. */
   readonly isThreaded?: boolean;
   /** Weights may be int8 and int4, and caches f16. */
   readonly isQuantized?: boolean;
-  /** What rounding the factor of an int4 row does to a product in `accumulate`, relative to it. */
-  readonly factorRounding?: number;
+  /** What rounding the factor of a row does to a product in `accumulate`, relative to it. */
+  readonly factorRounding?: FactorRounding;
 }
 
 /** Whether `rows` rows under one set for all, or none, are promised the bits that each row has alone. */
@@ -38,7 +41,7 @@ export class Subject {
   readonly open: (threads?: number) => Kernels;
   readonly tolerance: number;
   readonly isThreaded: boolean;
-  readonly factorRounding: number;
+  readonly factorRounding: FactorRounding;
   /** Of the weights. */
   readonly types: readonly WeightDtype[];
   readonly dtype: fc.Arbitrary<WeightDtype>;
@@ -51,7 +54,7 @@ export class Subject {
     open: (threads?: number) => Kernels,
     judge: () => Kernels,
     tolerance: number,
-    { isThreaded = true, isQuantized = true, factorRounding = 0 }: SubjectOptions,
+    { isThreaded = true, isQuantized = true, factorRounding = {} }: SubjectOptions,
   ) {
     this.isThreaded = isThreaded;
     this.factorRounding = factorRounding;
