@@ -92,8 +92,8 @@ struct V : Vector16 {
     for (int v = 0; v < 4; v++) below[v] = factors.start[v], whole[v] = factors.startWhole[v];
 #pragma GCC unroll 4
     for (int q = 0; q < W / 4; q++) {
-      I row[4] = {codes(4 * q), codes(4 * q + 1), codes(4 * q + 2), codes(4 * q + 3)}, quad[4];
-      weave(row, quad);
+      I quad[4];
+      weave(codes, 4 * q, quad);
 #pragma GCC unroll 4
       for (int v = 0; v < 4; v++) {
         below[v] = dot(below[v], low(quad[v]), factors.bytes[q][v]);
@@ -106,8 +106,10 @@ struct V : Vector16 {
       store(total + 64, fma(floats(_mm512_sub_epi32(whole[v], below[v])), factors.scale[v], load(total + 64)));
     }
   }
-  /** 64 bytes of four rows: out[v] has, in lane 4 L + k, byte 16 L + 4 v + k of each row. */
-  static void weave(const I* row, I* out) {
+  /** 64 bytes of four rows from `first` on: out[v] has, in lane 4 L + k, byte 16 L + 4 v + k of each row. */
+  template <class Codes>
+  static inline __attribute__((always_inline)) void weave(Codes codes, int first, I* out) {
+    I row[4] = {codes(first), codes(first + 1), codes(first + 2), codes(first + 3)};
     I a = _mm512_unpacklo_epi8(row[0], row[1]), b = _mm512_unpackhi_epi8(row[0], row[1]);
     I c = _mm512_unpacklo_epi8(row[2], row[3]), d = _mm512_unpackhi_epi8(row[2], row[3]);
     out[0] = _mm512_unpacklo_epi16(a, c);
@@ -154,8 +156,8 @@ struct V : Vector16 {
     for (int v = 0; v < 4; v++) high[v] = none(), low[v] = factors.start;
 #pragma GCC unroll 4
     for (int q = 0; q < W / 4; q++) {
-      I row[4] = {codes(4 * q), codes(4 * q + 1), codes(4 * q + 2), codes(4 * q + 3)}, quad[4];
-      weave(row, quad);
+      I quad[4];
+      weave(codes, 4 * q, quad);
 #pragma GCC unroll 4
       for (int v = 0; v < 4; v++) {
         I moved = _mm512_xor_si512(quad[v], splat(-128));

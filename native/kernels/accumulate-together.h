@@ -61,7 +61,7 @@ void accumulateTogether(const void* data, int64_t chunk, float* scratch) {
         for (int64_t j = 0; j < count; j++) index[j] = at.next();
         auto pass = [&](auto number, int64_t r) {
           accumulateRun<Step, decltype(number)::value>(job, chains + r * chainColumns4, chainColumns4, a + r * job.n, first,
-                                                  columns, index, count);
+                                                       columns, index, count);
         };
         int64_t r = 0;
         for (; r + X <= rows; r += X) pass(Number<X>{}, r);
@@ -71,7 +71,7 @@ void accumulateTogether(const void* data, int64_t chunk, float* scratch) {
     }
     for (int64_t r = 0; r < rows; r++)
       Step::finish(job.out + (firstRow + r) * job.d + first, totals + r * chainColumns4,
-                        job.bias ? job.bias + first : nullptr, columns);
+                   job.bias ? job.bias + first : nullptr, columns);
   }
 }
 
