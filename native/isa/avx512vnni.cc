@@ -136,16 +136,16 @@ struct V : Vector16 {
     I high[W / 4], low[W / 4], start;
     F scale;
   };
-  /** `sum`: of all codes, which weights moved up by 128 take 128 times too often. */
-  template <int W>
-  static inline ByteFactors<W> spreadFactors(const uint32_t* high, const uint32_t* low, int32_t sum, float scale) {
+  /** Of `RoundedFactors`. Weights moved up by 128 take the sum of the codes 128 times too often. */
+  template <int W, class Rounded>
+  static inline ByteFactors<W> spreadFactors(const Rounded& rounded) {
     ByteFactors<W> result;
     for (int q = 0; q < W / 4; q++) {
-      result.high[q] = splat32((int32_t)high[q]);
-      result.low[q] = splat32((int32_t)low[q]);
+      result.high[q] = splat32((int32_t)rounded.high[q]);
+      result.low[q] = splat32((int32_t)rounded.low[q]);
     }
-    result.start = splat32((int32_t)(0u - 128 * (uint32_t)sum));
-    result.scale = broadcast(scale);
+    result.start = splat32((int32_t)(0u - offset * rounded.sum));
+    result.scale = broadcast(rounded.scale);
     return result;
   }
   /** total += the factors times 64 codes of each row, of which `codes(r)` gives row r; in the order of `weave`. */

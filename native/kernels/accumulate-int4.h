@@ -102,8 +102,7 @@ struct Adder4<U, true> {
 };
 
 /** How int4 rows are added: see accumulate-together.h. */
-struct Step4 {
-  static constexpr int wide = Adder4<V>::wide, single = Adder4<V>::single;
+struct Step4 : Adder4<V> {
   static int64_t byteOf(int64_t column) { return column / 2; }
 
   template <class Steps>
@@ -124,10 +123,6 @@ struct Step4 {
       for (int x = 0; x < X; x++) factor[x][r] = r < count ? a[x * job.n + row] : 0.0f;
     }
     Adder4<V>::template add<W, X>(total, stride, rows, factor, columns, fetch);
-  }
-
-  static void finish(float* out, const float* total, const float* bias, int64_t columns) {
-    Adder4<V>::finish(out, total, bias, columns);
   }
 };
 

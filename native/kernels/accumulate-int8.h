@@ -13,7 +13,7 @@ namespace {
 template <int W>
 struct RoundedFactors {
   uint32_t high[W / 4], low[W / 4];
-  int32_t sum;
+  uint32_t sum;
   float scale;
 };
 
@@ -23,16 +23,14 @@ inline RoundedFactors<W> roundFactors(const float* factor) {
   RoundedFactors<W> result{};
   float inverse;
   result.scale = scaleOf(factor, W, 127 * 128, inverse);
-  uint32_t sum = 0;
   for (int r = 0; r < W; r++) {
-    uint32_t code = bitsOf(factor[r] * inverse + roundShift) - bitsOf(roundShift);
+    uint32_t code = (uint32_t)rounded(factor[r] * inverse);
     int32_t high = (int32_t)(code + 64) >> 7;
     uint32_t low = code - 128 * (uint32_t)high;
-    sum += code;
+    result.sum += code;
     result.high[r / 4] |= ((uint32_t)high & 255) << 8 * (r % 4);
     result.low[r / 4] |= (low & 255) << 8 * (r % 4);
   }
-  result.sum = (int32_t)sum;
   return result;
 }
 
@@ -54,8 +52,7 @@ struct Step8 {
     for (int x = 0; x < X; x++) {
       float factor[W];
       for (int r = 0; r < W; r++) factor[r] = r < count ? factorOf<int8_t>(job.weight, index[r], a[x * job.n + index[r]]) : 0.0f;
-      const RoundedFactors<W> rounded = roundFactors<W>(factor);
-      const auto factors = U::template spreadFactors<W>(rounded.high, rounded.low, rounded.sum, rounded.scale);
+      const auto factors = U::template spreadFactors<W>(roundFactors<W>(factor));
       for (int64_t c = 0; c < columns; c += groupColumns) {
         if (x == 0) UNROLL for (int r = 0; r < W; r++) fetch.line(r, c);
         auto codes = [&](int r) __attribute__((always_inline)) { return U::bytes(rows[r] + c); };
@@ -75,7 +72,7 @@ struct Step8 {
 };
 
 /** Rows in float32 where there is no such instruction. */
-template <class U, bool bytes = U::offset != 0>
+template <class U, bool bytes = multipliesBytes>
 struct Accumulate8 {
   static constexpr Kernel rows = accumulateRows<RowAdder<int8_t>>, tiles = accumulateTiles<int8_t>;
 };

@@ -113,7 +113,7 @@ template <class T>
 struct Depth {
   const Weights& weight;
   const T* rows[depthStep];
-  int64_t index[depthStep];
+  const int64_t* index;
   int64_t count;
 
   float factor(const float* a, int64_t i) const { return factorOf<T>(weight, index[i], a[index[i]]); }
@@ -155,39 +155,49 @@ inline void accumulateStrip(float* total, const float* a, int64_t n, const Depth
     }
 }
 
-template <class T>
-void accumulateTiles(const void* data, int64_t chunk, float* scratch) {
-  const AccumulateJob& job = *(const AccumulateJob*)data;
-  constexpr int X = V::tileX;
+/**
+ * Chains of up to chainRows rows of x, `width` columns at a time, strand by strand and depth by depth, so that the weight rows
+ * stay in the cache while all rows of x pass: `add(chains, a, rows, first, columns, index, count)` adds the weight rows
+ * `index`, and `finish(out, total, bias, columns)` adds the total of one row of x to out.
+ */
+template <int64_t width, class Add, class Finish>
+inline void overDepths(const AccumulateJob& job, int64_t chunk, float* scratch, Add add, Finish finish) {
   int64_t firstRow = chunk / job.chunks * chainRows, rows = smaller(chainRows, job.rows - firstRow);
   int64_t first = chunk % job.chunks * job.chunkColumns, last = smaller(first + job.chunkColumns, job.d);
   int64_t strands = strandsOf(job.set);
   const float* a = job.a + firstRow * job.n;
-  float* totals = scratch + chainRows * chainColumns;
-  for (; first < last; first += chainColumns) {
-    int64_t columns = smaller(chainColumns, last - first);
+  float* totals = scratch + chainRows * width;
+  for (; first < last; first += width) {
+    int64_t columns = smaller(width, last - first);
     Cursor at(job.set, 0, 0);
     for (int64_t s = 0; s < strands; s++) {
       float* chains = s == 0 ? totals : scratch;
-      clear(chains, rows * chainColumns);
+      clear(chains, rows * width);
       for (int64_t i = strandStart(job.set, 0, s), to = strandStart(job.set, 0, s + 1); i < to; i += depthStep) {
-        Depth<T> depth{job.weight, {}, {}, 0};
-        depth.count = smaller(depthStep, to - i);
-        for (int64_t j = 0; j < depth.count; j++)
-          depth.rows[j] = rowOf<T>(job.weight, depth.index[j] = at.next()) + first;
-        int64_t r = 0;
-        for (; r + X <= rows; r += X)
-          accumulateStrip<X>(chains + r * chainColumns, a + r * job.n, job.n, depth, columns);
-        for (; X > 2 && r + 2 <= rows; r += 2)
-          accumulateStrip<2>(chains + r * chainColumns, a + r * job.n, job.n, depth, columns);
-        for (; r < rows; r++) accumulateStrip<1>(chains + r * chainColumns, a + r * job.n, job.n, depth, columns);
+        int64_t index[depthStep], count = smaller(depthStep, to - i);
+        for (int64_t j = 0; j < count; j++) index[j] = at.next();
+        add(chains, a, rows, first, columns, index, count);
       }
-      if (s > 0) addChain(totals, chains, rows * chainColumns);
+      if (s > 0) addChain(totals, chains, rows * width);
     }
     for (int64_t r = 0; r < rows; r++)
-      addTotal(job.out + (firstRow + r) * job.d + first, totals + r * chainColumns,
-               job.bias ? job.bias + first : nullptr, columns);
+      finish(job.out + (firstRow + r) * job.d + first, totals + r * width, job.bias ? job.bias + first : nullptr, columns);
   }
+}
+
+template <class T>
+void accumulateTiles(const void* data, int64_t chunk, float* scratch) {
+  const AccumulateJob& job = *(const AccumulateJob*)data;
+  constexpr int X = V::tileX;
+  auto add = [&](float* chains, const float* a, int64_t rows, int64_t first, int64_t columns, const int64_t* index, int64_t count) {
+    Depth<T> depth{job.weight, {}, index, count};
+    for (int64_t j = 0; j < count; j++) depth.rows[j] = rowOf<T>(job.weight, index[j]) + first;
+    int64_t r = 0;
+    for (; r + X <= rows; r += X) accumulateStrip<X>(chains + r * chainColumns, a + r * job.n, job.n, depth, columns);
+    for (; X > 2 && r + 2 <= rows; r += 2) accumulateStrip<2>(chains + r * chainColumns, a + r * job.n, job.n, depth, columns);
+    for (; r < rows; r++) accumulateStrip<1>(chains + r * chainColumns, a + r * job.n, job.n, depth, columns);
+  };
+  overDepths<chainColumns>(job, chunk, scratch, add, addTotal);
 }
 
 }  // namespace

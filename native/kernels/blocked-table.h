@@ -7,8 +7,6 @@ namespace {
 
 #define FLOATS(kernel, ...) {kernel<float>, kernel<Half>, kernel<Brain>, __VA_ARGS__}
 
-/** Where bytes are multiplied four at a time the tiles of quantized products are faster than pairs of 16-bit numbers. */
-constexpr bool multipliesBytes = V::offset != 0;
 /** Of float16, the kernel for integers or the one for floats. */
 constexpr Kernel ofHalf(Kernel shorts, Kernel floats) { return V::fastPairs ? shorts : floats; }
 
@@ -16,6 +14,7 @@ constexpr Blocked blocked = {
     {ManyProduct::x, 128, 0, 12 * ManyProduct::w, ManyProduct::w, productDepth* ManyProduct::w, 0, lanes,
      {packProductRows, ofHalf(packShortRows<Half>, packProductRows), packProductRows, packShortRows<int8_t>,
       packShortRows<Codes4>},
+     // Where bytes are multiplied four at a time the tiles of quantized products are faster than pairs of 16-bit numbers.
      {multiplyProduct<float>, ofHalf(multiplyShorts<Half>, multiplyProduct<Half>), multiplyProduct<Brain>,
       multipliesBytes ? nullptr : multiplyShorts<int8_t>, multipliesBytes ? nullptr : multiplyShorts<Codes4>}},
     {ManyTile::x, 128, 0, mostManyColumns, lineColumns4, 0, ManyTile::depth, 2,

@@ -110,7 +110,7 @@ inline uint16_t narrowToBrain(float v) {
 inline int32_t nearest(float v, float low, float high) {
   v = v > low ? v : low;
   v = v < high ? v : high;
-  return (int32_t)(bitsOf(v + roundShift) - bitsOf(roundShift));
+  return rounded(v);
 }
 
 /** `x` is padded with zeros to whole lines. */

@@ -10,6 +10,8 @@ namespace dejavu::DEJAVU_ISA {
 namespace {
 
 constexpr int vectorBytes = 4 * lanes;
+/** Whether one instruction multiplies and adds four bytes: it takes weights as unsigned, so they are moved up. */
+constexpr bool multipliesBytes = V::offset != 0;
 
 /** The weights' tags: columns of a line of 64 bytes, and what their codes are moved up by when they are multiplied. */
 struct Codes8 {
@@ -38,6 +40,7 @@ inline uint32_t largestBits(const float* x, int64_t n) {
 
 constexpr uint32_t infinityBits = 0x7f800000u;
 constexpr float roundShift = 12582912.0f;  // 1.5 * 2^23: adding it rounds |v| < 2^22 to an integer, in the low bits
+inline int32_t rounded(float v) { return (int32_t)(bitsOf(v + roundShift) - bitsOf(roundShift)); }
 
 /** The scale of values of which the largest, given by its bits, becomes `most`: NaN if not finite. `inverse` may be zero. */
 inline float scaleOf(uint32_t bits, float most, float& inverse) {
@@ -79,7 +82,7 @@ inline void preparePart(PreparedPart& part, const float* x, int64_t columns, int
   spreadBlocks(inverse, inverseOf);
   for (int64_t c = 0; c < partColumns; c += groupColumns)
     for (int64_t i = 0; i < groupColumns; i++) {
-      int32_t code = (int32_t)(bitsOf(x[c + i] * inverse[i] + roundShift) - bitsOf(roundShift));
+      int32_t code = rounded(x[c + i] * inverse[i]);
       part.x[c + i] = (int8_t)code;
       sum[i] += code;
     }

@@ -101,7 +101,7 @@ export class Bench {
   }
 
   /** Codes and scales at random; the padding is what the layout says. */
-  quantized(type: QuantizedDtype, rows: number, columns: number): Held {
+  quantized(type: QuantizedDtype, rows: number, columns: number): Required<Held> {
     const tensor = this.#list.allocate(type, [rows, columns]);
     const bytes = tensor.view as Uint8Array;
     const { codeStride, scaleOffset, scaleStride } = quantizedLayout(type, rows, columns);

@@ -87,7 +87,7 @@ function accumulateOf(
   units: Units | null,
   perUnit: number,
   out: Matrix,
-  scales: Matrix | undefined,
+  scales: Matrix,
 ) {
   const bound = out.map((row) => row.map(() => 0));
   const result = out.map((row, r) =>
@@ -95,7 +95,7 @@ function accumulateOf(
       const rows = chosen(units, r, weight.length, perUnit);
       const terms = rows.map((i) => a[r]![i]! * weight[i]![c]!);
       const size = sum(terms.map(Math.abs));
-      const rounding = scales === undefined ? 0 : factorRounding(rows, a[r]!, weight, scales, c);
+      const rounding = factorRounding(rows, a[r]!, weight, scales, c);
       bound[r]![c] = rounding + 3e-6 * (1 + Math.abs(before) + size);
       return before + (bias ? bias[c]! : 0) + sum(terms);
     }),
