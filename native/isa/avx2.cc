@@ -133,8 +133,10 @@ struct V {
    * total += the factors times a vector of codes of each row, of which `codes(r)` gives row r. Sums fit in 16 bits: eight codes
    * of -8 … 7 times bytes. What goes beyond on the way wraps around and comes back.
    */
-  template <int W, class Codes>
-  static inline __attribute__((always_inline)) void addTogether(float* total, const Factors<W>& factors, Codes codes) {
+  template <int W, class Codes, class FetchLine>
+  static inline __attribute__((always_inline)) void addTogether(float* total, const Factors<W>& factors, Codes codes,
+                                                                FetchLine fetchLine) {
+    for (int r = 0; r < W; r++) fetchLine(r);
     I sum[2][2];  // of the low and the high halves of the bytes
     for (int h = 0; h < 2; h++)
       for (int u = 0; u < 2; u++) sum[h][u] = bytes(factors.start[u]);

@@ -82,11 +82,12 @@ struct V : Vector16 {
     out[3] = _mm512_shuffle_epi32(blocks, (_MM_PERM_ENUM)0xff);
   }
   /**
-   * total += the factors times a vector of codes of each row, of which `codes(r)` gives row r; of the columns in high halves, 16
-   * times that.
+   * total += the factors times a vector of codes of each row, of which `codes(r)` gives row r: the columns in low halves, then
+   * those of whole bytes. `fetchLine(r)` is called between the products: fetched at once, the lines wait for each other.
    */
-  template <int W, class Codes>
-  static inline __attribute__((always_inline)) void addTogether(float* total, const Factors<W>& factors, Codes codes) {
+  template <int W, class Codes, class FetchLine>
+  static inline __attribute__((always_inline)) void addTogether(float* total, const Factors<W>& factors, Codes codes,
+                                                                FetchLine fetchLine) {
     I below[4], whole[4];
 #pragma GCC unroll 4
     for (int v = 0; v < 4; v++) below[v] = factors.start[v], whole[v] = factors.startWhole[v];
@@ -96,6 +97,7 @@ struct V : Vector16 {
       weave(codes, 4 * q, quad);
 #pragma GCC unroll 4
       for (int v = 0; v < 4; v++) {
+        fetchLine(4 * q + v);
         below[v] = dot(below[v], low(quad[v]), factors.bytes[q][v]);
         whole[v] = dot(whole[v], quad[v], factors.bytes[q][v]);
       }
@@ -103,13 +105,15 @@ struct V : Vector16 {
 #pragma GCC unroll 4
     for (int v = 0; v < 4; v++, total += 16) {
       store(total, fma(floats(below[v]), factors.scale[v], load(total)));
-      store(total + 64, fma(floats(_mm512_sub_epi32(whole[v], below[v])), factors.scale[v], load(total + 64)));
+      store(total + 64, fma(floats(whole[v]), factors.scale[v], load(total + 64)));
     }
   }
   /** 64 bytes of four rows from `first` on: out[v] has, in lane 4 L + k, byte 16 L + 4 v + k of each row. */
   template <class Codes>
   static inline __attribute__((always_inline)) void weave(Codes codes, int first, I* out) {
     I row[4] = {codes(first), codes(first + 1), codes(first + 2), codes(first + 3)};
+    // In registers: GCC 12 would copy half of them to the stack and read them from there.
+    asm("" : "+v"(row[0]), "+v"(row[1]), "+v"(row[2]), "+v"(row[3]));
     I a = _mm512_unpacklo_epi8(row[0], row[1]), b = _mm512_unpackhi_epi8(row[0], row[1]);
     I c = _mm512_unpacklo_epi8(row[2], row[3]), d = _mm512_unpackhi_epi8(row[2], row[3]);
     out[0] = _mm512_unpacklo_epi16(a, c);
@@ -117,16 +121,17 @@ struct V : Vector16 {
     out[2] = _mm512_unpacklo_epi16(b, d);
     out[3] = _mm512_unpackhi_epi16(b, d);
   }
-  /** Sums of a line, first of low, then of high halves, which are 16 times too large, into the order of the columns. */
+  /** Sums of a line, of low halves and of whole bytes, into those of low and high halves in the order of the columns. */
   static void orderWoven(const float* sums, float* out) {
-    unweave(sums, out, 1);
-    unweave(sums + 64, out + 64, 1.0f / 16);
+    unweave(sums, out);
+    unweave(sums + 64, out + 64);
+    for (int c = 0; c < 64; c++) out[64 + c] = (out[64 + c] - out[c]) * (1.0f / 16);
   }
-  /** Of 64 columns, from the order of `weave` into their own, times `scale`. */
-  static void unweave(const float* sums, float* out, float scale) {
+  /** Of 64 columns, from the order of `weave` into their own. */
+  static void unweave(const float* sums, float* out) {
     for (int v = 0; v < 4; v++)
       for (int quarter = 0; quarter < 4; quarter++)
-        for (int k = 0; k < 4; k++) out[quarter * 16 + 4 * v + k] = sums[v * 16 + 4 * quarter + k] * scale;
+        for (int k = 0; k < 4; k++) out[quarter * 16 + 4 * v + k] = sums[v * 16 + 4 * quarter + k];
   }
 
   // Int8 rows in fours: factors are two bytes each, in all lanes.
@@ -177,5 +182,26 @@ struct V : Vector16 {
 #include "../kernels/all.h"
 
 namespace dejavu {
+namespace DEJAVU_ISA {
+namespace {
+
+/** What changes where the first cache has few buffers for lines on their way: int4 rows are added sixteen at a time. */
+constexpr Table fetchingIntoSecond(Table table) {
+  constexpr int int8 = (int)WeightType::int8, int4 = (int)WeightType::int4;
+  table.productRows[int8] = productRowsQuantized<Codes8, Into::both>;
+  table.productRows[int4] = productRowsQuantized<Codes4, Into::both>;
+  table.recover[0][int8] = recoverQuantized<float, Codes8, Into::both>;
+  table.recover[0][int4] = recoverQuantized<float, Codes4, Into::both>;
+  table.recover[1][int8] = recoverQuantized<Half, Codes8, Into::both>;
+  table.recover[1][int4] = recoverQuantized<Half, Codes4, Into::both>;
+  table.accumulateRows[int4] = accumulateRows<RowsTogether<Step4<16>, Into::second>>;
+  table.accumulateTiles[int4] = accumulateTogether<Step4<16>>;
+  return table;
+}
+
+}  // namespace
+}  // namespace DEJAVU_ISA
+
 const Table avx512vnniTable = DEJAVU_ISA::makeTable("avx512vnni");
+const Table avx512vnniSecondTable = DEJAVU_ISA::fetchingIntoSecond(DEJAVU_ISA::makeTable("avx512vnni"));
 }

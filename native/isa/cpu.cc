@@ -53,7 +53,7 @@ bool fill() {
   bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                 __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
   if (avx512 && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16")) {
-    if (hasAmx()) *next++ = withGemm(amxTable, avx512vnniTable, "amx", amxGemm);
+    if (hasAmx()) *next++ = withGemm(amxTable, avx512vnniSecondTable, "amx", amxGemm);
     // Of Intel's processors these instructions take so long that integers, and float32, are faster.
     *next++ = __builtin_cpu_is("intel") ? &avx512vnniTable
                                         : withGemm(bf16Table, avx512vnniTable, avx512vnniTable.name, avx512bf16Gemm);

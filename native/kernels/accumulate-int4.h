@@ -24,7 +24,7 @@ inline int64_t linesFrom(int64_t c, int64_t columns) {
 /** Rows one by one in float32. */
 template <class U, bool quads = U::quads>
 struct Adder4 {
-  static constexpr int wide = 4, single = 1;
+  static constexpr int single = 1;
 
   /** total[r] += Σ_w a[r][w] · row w, for X chains that lie `stride` apart. */
   template <int W, int X, class Fetch>
@@ -60,12 +60,12 @@ struct Adder4 {
 };
 
 /**
- * Rows in fours or eights: their factors for a block of columns are rounded to bytes with one scale for all, and products
+ * Rows in multiples of four: their factors for a block of columns are rounded to bytes with one scale for all, and products
  * of several rows' codes are added as integers. How is the instruction set's affair (`roundTogether`, `addTogether`).
  */
 template <class U>
 struct Adder4<U, true> {
-  static constexpr int wide = 8, single = 4;
+  static constexpr int single = 4;
 
   template <int W, class Fetch>
   static inline __attribute__((always_inline)) void part(float* total, const Rows4<W>& rows, const float* a, int64_t c,
@@ -77,9 +77,9 @@ struct Adder4<U, true> {
       const auto factors = U::template roundTogether<W>(factor);
       for (int64_t u = 0; u < lines; u++) {
         int64_t at = c / 2 + u * lineBytes;
-        if (v == 0) UNROLL for (int r = 0; r < W; r++) fetch.line(r, at);
         auto codes = [&](int r) __attribute__((always_inline)) { return U::bytes(rows.codes[r] + at + v * vectorBytes); };
-        U::template addTogether<W>(total + u * lineColumns4 + v * 2 * vectorBytes, factors, codes);
+        auto fetchLine = [&](int r) __attribute__((always_inline)) { if (v == 0) fetch.line(r, at); };
+        U::template addTogether<W>(total + u * lineColumns4 + v * 2 * vectorBytes, factors, codes, fetchLine);
       }
     }
   }
@@ -101,8 +101,10 @@ struct Adder4<U, true> {
   }
 };
 
-/** How int4 rows are added: see accumulate-together.h. */
+/** How int4 rows are added, so many in a step: see accumulate-together.h. */
+template <int perStep = V::quads ? 8 : 4>
 struct Step4 : Adder4<V> {
+  static constexpr int wide = perStep;
   static int64_t byteOf(int64_t column) { return column / 2; }
 
   template <class Steps>

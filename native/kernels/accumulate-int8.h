@@ -65,7 +65,7 @@ struct Step8 {
   static void finish(float* out, const float* total, const float* bias, int64_t columns) {
     for (int64_t c = 0; c < columns; c += groupColumns) {
       float ordered[groupColumns];
-      U::unweave(total + c, ordered, 1);
+      U::unweave(total + c, ordered);
       addTotal(out + c, ordered, bias ? bias + c : nullptr, smaller(groupColumns, columns - c));
     }
   }

@@ -21,12 +21,12 @@ inline void accumulateRun(const AccumulateJob& job, float* total, int64_t stride
     Step::template add<single, X>(job, total, stride, a, first, columns, index + i, smaller(single, count - i), none);
 }
 
-template <class Step>
+template <class Step, Into cache = Into::first>
 struct RowsTogether : Step {
   static void strand(const AccumulateJob& job, const Piece& piece, int64_t from, int64_t to, float* total) {
     constexpr int W = Step::wide;
     const float* a = job.a + piece.row * job.n;
-    RowSteps<W> steps(job.weight, Cursor(job.set, piece.row, from), to - from, Step::byteOf(piece.first));
+    RowSteps<W, cache> steps(job.weight, Cursor(job.set, piece.row, from), to - from, Step::byteOf(piece.first));
     while (steps.step()) {
       Step::fetchScales(steps, piece.first, piece.columns);
       Step::template add<W, 1>(job, total, 0, a, piece.first, piece.columns, steps.index, W, steps);

@@ -30,6 +30,14 @@ inline float withBits(uint32_t bits) {
 /** Of what only fetches: GCC takes that for no effect and drops calls of it, unless they were inlined before. */
 #define FETCH inline __attribute__((always_inline))
 
+/**
+ * Which cache rows ahead are fetched into; both: rows twice as far ahead into the second. Where the first cache has few buffers
+ * for lines on their way (Intel's has 16, and threads of a core share them), those wait there a shorter time, or not at all.
+ */
+enum class Into { first, second, both };
+
+FETCH void fetchSecond(const void* p) { __builtin_prefetch(p, 0, 2); }
+
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /** Walks the weight rows of the selected units in ascending order; position counts them from 0. */
@@ -86,16 +94,19 @@ struct NoFetch {
  * Goes through weight rows W at a time, and fetches those of a later step line by line while those of one are read: as many
  * streams on their way as rows, each in a page of its own, which one stream that runs ahead does not give.
  */
-template <int W>
+template <int W, Into cache = Into::first>
 class RowSteps {
+  static constexpr bool twice = cache == Into::both;
+
  public:
   static constexpr int wide = W;
   int64_t index[W];
 
   /** The `count` next rows of the cursor; of those `ahead` further on, what lies from byte `offset` on is fetched. */
   RowSteps(const Weights& weight, const Cursor& at, int64_t count, int64_t offset, int64_t ahead = W)
-      : weight_(weight), at_(at), later_(at), left_(count), ahead_(ahead), offset_(offset) {
+      : weight_(weight), at_(at), later_(at), farther_(at), left_(count), ahead_(ahead), offset_(offset) {
     for (int64_t r = 0; r < smaller(ahead, count); r++) later_.next();
+    for (int64_t r = 0; twice && r < smaller(2 * ahead, count); r++) farther_.next();
   }
 
   /** Whether W more rows are at hand: in `index`. */
@@ -107,6 +118,8 @@ class RowSteps {
       int64_t row = left_ - r > ahead_ ? later_.next() : index[r];
       line_[r] = weight_.data + row * weight_.stride + offset_;
       scale_[r] = weight_.scales + row * weight_.scaleStride;
+      if constexpr (twice)
+        far_[r] = weight_.data + (left_ - r > 2 * ahead_ ? farther_.next() : row) * weight_.stride + offset_;
     }
     left_ -= W;
     return true;
@@ -119,15 +132,19 @@ class RowSteps {
     return true;
   }
 
-  FETCH void line(int r, int64_t byte) { V::prefetch(line_[r] + byte); }
+  FETCH void line(int r, int64_t byte) {
+    if constexpr (cache != Into::first) fetchSecond((twice ? far_ : line_)[r] + byte);
+    if constexpr (cache != Into::second) V::prefetch(line_[r] + byte);
+  }
   FETCH void scale(int r, int64_t byte) { V::prefetch(scale_[r] + byte); }
 
  private:
   const Weights& weight_;
-  Cursor at_, later_;
+  Cursor at_, later_, farther_;
   int64_t left_, ahead_, offset_;
   const uint8_t* line_[W];
   const uint8_t* scale_[W];
+  const uint8_t* far_[W];
 };
 
 /**

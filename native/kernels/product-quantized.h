@@ -21,7 +21,8 @@ inline __attribute__((always_inline)) void quantizedStep(const ProductJob& job, 
   for (int r = 0; r < W; r++) out[index[r]] = finish(job.bias, job.relu, total[r], index[r]);
 }
 
-template <class Q>
+/** `cache`: where rows in sequence are fetched into. */
+template <class Q, Into cache = Into::first>
 void productRowsQuantized(const void* data, int64_t chunk, float*) {
   const ProductJob& job = *(const ProductJob*)data;
   int64_t row = chunk / job.chunks, first = chunk % job.chunks * job.chunkRows;
@@ -43,29 +44,34 @@ void productRowsQuantized(const void* data, int64_t chunk, float*) {
   int64_t count = last - first;
   if (job.k <= partColumns && !job.set.indices) run(StretchSteps<inSequence>(job.weight, first, count, shortAhead));
   else if (job.k <= partColumns) run(RowSteps<inSequence>(job.weight, at, count, 0, shortAhead));
-  else if (job.set.indices) run(RowSteps<scattered>(job.weight, at, count, 0, scattered < ahead ? ahead : scattered));
-  else run(RowSteps<inSequence>(job.weight, at, count, 0, ahead));
+  else if (job.set.indices && job.set.perUnit < scattered)
+    run(RowSteps<scattered>(job.weight, at, count, 0, scattered < ahead ? ahead : scattered));
+  else run(RowSteps<inSequence, cache>(job.weight, at, count, 0, ahead));
 }
 
 /** Fetches rows so many bytes behind those that are read, and their scales. */
+template <Into cache>
 struct QuantizedBehind {
   const QuantizedRow* rows;
-  int64_t ahead, scalesAhead;
+  int64_t ahead, scalesAhead, farAhead;
 
-  FETCH void line(int r, int64_t byte) { V::prefetch(rows[r].codes + ahead + byte); }
+  FETCH void line(int r, int64_t byte) {
+    if constexpr (cache == Into::both) fetchSecond(rows[r].codes + farAhead + byte);
+    V::prefetch(rows[r].codes + ahead + byte);
+  }
   FETCH void scale(int r, int64_t byte) { V::prefetch(rows[r].scales + scalesAhead + byte); }
 };
 
 /** Weight rows that a panel treats side by side, and those behind them that are fetched meanwhile. */
 constexpr int panelRows = V::wideCodes, panelAhead = 4;
 
-/** Rows of x, prepared, against W weight rows; `ahead` rows behind each, another one is fetched. */
-template <int W, class Q>
-inline void quantizedPanel(const Weights& weight, const int64_t* index, int64_t ahead, const PreparedPart* const* x,
-                           int64_t count, float* const* out, const float* bias, bool relu) {
+/** Rows of x, prepared, against W weight rows; `ahead` and `farAhead` rows behind each, others are fetched. */
+template <int W, class Q, Into cache = Into::first>
+inline void quantizedPanel(const Weights& weight, const int64_t* index, int64_t ahead, int64_t farAhead,
+                           const PreparedPart* const* x, int64_t count, float* const* out, const float* bias, bool relu) {
   QuantizedRow rows[W];
   for (int r = 0; r < W; r++) rows[r] = quantizedRow(weight, index[r]);
-  QuantizedBehind next{rows, ahead * weight.stride, ahead * weight.scaleStride};
+  QuantizedBehind<cache> next{rows, ahead * weight.stride, ahead * weight.scaleStride, farAhead * weight.stride};
   constexpr int X = W > 1 ? 2 : 4;  // as many chains as there are registers for
   overPanels<X>(count, [&](int64_t p, auto number) __attribute__((always_inline)) {
     constexpr int n = decltype(number)::value;
@@ -78,18 +84,18 @@ inline void quantizedPanel(const Weights& weight, const int64_t* index, int64_t 
 }
 
 /** The panels of `count` weight rows, of which `next()` gives one after the other, in sequence if so. */
-template <class Q, class Next>
+template <class Q, Into cache = Into::first, class Next>
 inline void quantizedPanels(const Weights& weight, int64_t count, bool inSequence, Next next, const PreparedPart* const* x,
                             int64_t xCount, float* const* out, const float* bias, bool relu) {
   int64_t index[panelRows];
   for (; count >= panelRows; count -= panelRows) {
     for (int r = 0; r < panelRows; r++) index[r] = next();
-    int64_t ahead = inSequence && count >= panelRows + panelAhead ? panelAhead : 0;
-    quantizedPanel<panelRows, Q>(weight, index, ahead, x, xCount, out, bias, relu);
+    auto within = [&](int64_t rows) { return inSequence && count >= panelRows + rows ? rows : 0; };
+    quantizedPanel<panelRows, Q, cache>(weight, index, within(panelAhead), within(2 * panelAhead), x, xCount, out, bias, relu);
   }
   for (; panelRows > 1 && count > 0; count--) {
     index[0] = next();
-    quantizedPanel<1, Q>(weight, index, 0, x, xCount, out, bias, relu);
+    quantizedPanel<1, Q>(weight, index, 0, 0, x, xCount, out, bias, relu);
   }
 }
 

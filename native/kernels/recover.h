@@ -61,7 +61,7 @@ struct RecoverChunk {
         skipped(chunk / job.parts / job.missingCount * blockRows) {}
 };
 
-template <class C, class Q>
+template <class C, class Q, Into cache = Into::first>
 void recoverQuantized(const void* data, int64_t chunk, float* scratch) {
   const RecoverJob& job = *(const RecoverJob*)data;
   auto [part, head, skipped] = RecoverChunk(job, chunk);
@@ -72,7 +72,7 @@ void recoverQuantized(const void* data, int64_t chunk, float* scratch) {
     });
     if (rows.count == 0) return;
     int64_t row = 0;
-    quantizedPanels<Q>(headWeights(job, which, head), job.headDim, true, [&] { return row++; }, x, rows.count, rows.out,
+    quantizedPanels<Q, cache>(headWeights(job, which, head), job.headDim, true, [&] { return row++; }, x, rows.count, rows.out,
                        headBias(job, which, head), false);
     rows.store();
   }

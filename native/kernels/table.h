@@ -249,6 +249,6 @@ struct Table {
   const Blocked* blocked = nullptr;  // several rows on widened weights
 };
 
-extern const Table portableTable, avx2Table, avx512Table, avx512vnniTable, neonTable;
+extern const Table portableTable, avx2Table, avx512Table, avx512vnniTable, avx512vnniSecondTable, neonTable;
 
 }  // namespace dejavu

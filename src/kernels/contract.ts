@@ -25,7 +25,7 @@
  * m = max |x| of the block, s = m / 127 and i = 127 / m in float32, rounded to nearest even; all zero where m is zero or
  * so small that i is infinite. The sum is then Σ over blocks of (s · weight scale) · (dot product of the codes, exact).
  * NaN or infinity anywhere in a row of x makes its outputs NaN. `accumulate` multiplies a[r, i] by the scale first, in
- * float32; where the weights are quantized it may round that factor: with int4 to bfloat16, or those of up to eight rows that
+ * float32; where the weights are quantized it may round that factor: with int4 to bfloat16, or those of up to sixteen rows that
  * follow each other to multiples of a 127th of the largest of them; with int8 likewise, to multiples of a 16256th.
  */
 import type { Dtype, HostArray, WeightDtype } from "../tensor/dtype.ts";

@@ -4,7 +4,11 @@
  */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { NativeUnavailableError, nativeInstructionSets } from "../../src/kernels/native/native.ts";
+import {
+  type InstructionSet,
+  NativeUnavailableError,
+  nativeInstructionSets,
+} from "../../src/kernels/native/native.ts";
 import { fromFloat32, toFloat32, type WeightDtype } from "../../src/tensor/dtype.ts";
 import { expectSame } from "../helpers/same.ts";
 import { blockOf } from "./float64-quantized.ts";
@@ -72,7 +76,7 @@ const weightOf = (lab: Bench, type: Type, rows: number, columns: number) =>
     ? lab.floats(rows, columns, (v) => v, type)
     : lab.quantized(type, rows, columns);
 
-function suite(instructionSet: ReturnType<typeof nativeInstructionSets>[number]): void {
+function suite(instructionSet: InstructionSet): void {
   it("products are near those of float64, and touch nothing else", () => {
     const draws = [size, size, fc.constantFrom(1, 3), rowCount, type, filling, fc.boolean(), seed] as const;
     fc.assert(
@@ -124,7 +128,7 @@ function suite(instructionSet: ReturnType<typeof nativeInstructionSets>[number])
             const [total, sizes] = dot(factors[r]!, columns[c]!);
             const rounding =
               type === "int4"
-                ? factorRounding([...taken], a.values[r]!, weight.values, weight.scales!, c)
+                ? factorRounding(instructionSet, [...taken], a.values[r]!, weight.values, weight.scales!, c)
                 : type === "f16"
                   ? normRounding(factorNorms[r]!, columnNorms[c]!)
                   : 0;
@@ -196,7 +200,7 @@ function suite(instructionSet: ReturnType<typeof nativeInstructionSets>[number])
 }
 
 /** x has outliers, as the inputs of real layers have. */
-function accuracy(instructionSet: ReturnType<typeof nativeInstructionSets>[number]): void {
+function accuracy(instructionSet: InstructionSet): void {
   it("f16: many rows lose no more than x rounded to float16 would", () => {
     const lab = new Bench(instructionSet, 2, 31);
     const [rows, n, k] = [26, 60, 1300];
@@ -225,7 +229,7 @@ function accuracy(instructionSet: ReturnType<typeof nativeInstructionSets>[numbe
 }
 
 /** Large enough for weights to be widened once for all rows; strands, tails and pieces of sets are in it. */
-function exactness(instructionSet: ReturnType<typeof nativeInstructionSets>[number]): void {
+function exactness(instructionSet: InstructionSet): void {
   for (const [type, rows] of [
     ["f32", 26],
     ["f16", 15],

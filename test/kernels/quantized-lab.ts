@@ -34,10 +34,11 @@ interface Held {
 }
 
 /**
- * What a sum over `rows` of a · weight may lose in column `c` where the factors (a times scale) of up to eight rows together
- * are rounded: of each factor half a 127th of the largest, with int8 half a 16256th.
+ * What a sum over `rows` of a · weight may lose in column `c` where the factors (a times scale) of up to eight rows together,
+ * or sixteen rows of int4 with AMX, are rounded: of each factor half a 127th of the largest, with int8 half a 16256th.
  */
 export function factorRounding(
+  instructionSet: InstructionSet,
   rows: readonly number[],
   a: readonly number[],
   weight: Matrix,
@@ -48,8 +49,9 @@ export function factorRounding(
   const factor = (i: number) => Math.abs(a[i]! * scales[i]![isInt8 ? 0 : blockOf(c)]!);
   const code = (i: number) => (factor(i) === 0 ? 8 : Math.abs((a[i]! * weight[i]![c]!) / factor(i)));
   let total = 0;
-  for (let at = 0; at < rows.length; at += 8) {
-    const group = rows.slice(at, at + 8);
+  const together = instructionSet === "amx" && !isInt8 ? 16 : 8;
+  for (let at = 0; at < rows.length; at += together) {
+    const group = rows.slice(at, at + together);
     const most = Math.max(...group.map(factor));
     for (const i of group) total += (0.5001 / (isInt8 ? 127 * 128 : 127)) * most * code(i);
   }

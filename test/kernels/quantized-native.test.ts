@@ -2,7 +2,11 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { loadAddon } from "../../src/kernels/native/binding.ts";
-import { NativeUnavailableError, nativeInstructionSets } from "../../src/kernels/native/native.ts";
+import {
+  type InstructionSet,
+  NativeUnavailableError,
+  nativeInstructionSets,
+} from "../../src/kernels/native/native.ts";
 import type { QuantizedDtype } from "../../src/tensor/dtype.ts";
 import { expectSame } from "../helpers/same.ts";
 import { blockOf } from "./float64-quantized.ts";
@@ -81,6 +85,7 @@ function productOf(
 }
 
 function accumulateOf(
+  instructionSet: InstructionSet,
   a: Matrix,
   weight: Matrix,
   bias: number[] | null,
@@ -95,7 +100,7 @@ function accumulateOf(
       const rows = chosen(units, r, weight.length, perUnit);
       const terms = rows.map((i) => a[r]![i]! * weight[i]![c]!);
       const size = sum(terms.map(Math.abs));
-      const rounding = factorRounding(rows, a[r]!, weight, scales, c);
+      const rounding = factorRounding(instructionSet, rows, a[r]!, weight, scales, c);
       bound[r]![c] = rounding + 3e-6 * (1 + Math.abs(before) + size);
       return before + (bias ? bias[c]! : 0) + sum(terms);
     }),
@@ -103,7 +108,7 @@ function accumulateOf(
   return [result.flat(), bound.flat()] as const;
 }
 
-function suite(instructionSet: ReturnType<typeof nativeInstructionSets>[number]): void {
+function suite(instructionSet: InstructionSet): void {
   const open = (seedValue: number, threads = 2) => new Bench(instructionSet, threads, seedValue);
   const check = (
     title: string,
@@ -177,6 +182,7 @@ function suite(instructionSet: ReturnType<typeof nativeInstructionSets>[number])
       const bias = s % 2 ? lab.floats(1, d) : null;
       const set = lab.set(units, rows, fill);
       const [expected, bound] = accumulateOf(
+        instructionSet,
         a.values,
         weight.values,
         bias?.values[0] ?? null,
@@ -363,7 +369,7 @@ function surface(): void {
   });
 }
 
-let sets: ReturnType<typeof nativeInstructionSets> | null = null;
+let sets: readonly InstructionSet[] | null = null;
 try {
   sets = nativeInstructionSets();
 } catch (error) {
