@@ -2,9 +2,9 @@
 import { f16ToNumber, numberToF16 } from "../../src/tensor/dtype.ts";
 import { int4Divisors } from "../../src/tensor/quantized.ts";
 import type { Tensor } from "../../src/tensor/tensor.ts";
+import { upTo } from "../helpers/up-to.ts";
 
 const { fround } = Math;
-const upTo = (n: number): number[] => [...Array(n).keys()];
 /** The block of a column: 16 for every 512 columns; in turn, each takes four that follow each other. */
 export const blockOf = (c: number): number => (c >> 9) * 16 + ((c >> 2) & 15);
 const blockCount = (columns: number): number => Math.ceil(columns / 512) * 16;

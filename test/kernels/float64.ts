@@ -7,6 +7,7 @@ import type { Dtype, HostArray, QuantizedDtype } from "../../src/tensor/dtype.ts
 import { bf16ToNumber, f16ToNumber, isQuantized, numberToBf16, numberToF16 } from "../../src/tensor/dtype.ts";
 import type { Tensor } from "../../src/tensor/tensor.ts";
 import { byteLength, elementCount } from "../../src/tensor/tensor.ts";
+import { upTo } from "../helpers/up-to.ts";
 import { decode, encode, roundedInBlocks } from "./float64-quantized.ts";
 
 interface Numbers extends Tensor {
@@ -16,7 +17,6 @@ interface Numbers extends Tensor {
 }
 
 const of = (tensor: Tensor): number[] => (tensor as Numbers).values;
-const upTo = (n: number): number[] => [...Array(n).keys()];
 const sum = (numbers: number[]): number => numbers.reduce((a, b) => a + b, 0);
 const widen: Record<Exclude<Dtype, QuantizedDtype>, (stored: number) => number> = {
   f32: (v) => v,

@@ -11,6 +11,7 @@ import {
 } from "../../src/kernels/native/native.ts";
 import { fromFloat32, toFloat32, type WeightDtype } from "../../src/tensor/dtype.ts";
 import { expectSame } from "../helpers/same.ts";
+import { upTo } from "../helpers/up-to.ts";
 import { blockOf } from "./float64-quantized.ts";
 import { Bench, factorRounding, type Matrix, type Units } from "./quantized-lab.ts";
 
@@ -24,8 +25,6 @@ const seed = fc.integer({ min: 1, max: 2 ** 30 });
 
 /** Of bfloat16 each of two factors is rounded by at most 2^-8 of itself; their product and the float32 sums fit beside. */
 const tolerance = (type: Type): number => (type === "f16" ? 2 ** -15 : 2 ** -7) * 1.01;
-
-const sum = (values: number[]) => values.reduce((a, b) => a + b, 0);
 
 /** The sum of products, and that of their sizes. */
 function dot(a: readonly number[], b: readonly number[]): [sum: number, sizes: number] {
@@ -47,21 +46,25 @@ type Norms = ReturnType<typeof normsOf>;
 const normRounding = (x: Norms, weight: Norms): number =>
   (weight[0] * x[1]) / 65400 + (x[0] * weight[1]) / 65534;
 
-/** What x loses where a product with codes runs in integers: half of a 127th of the largest of its block. */
-function byteRounding(type: Type, x: readonly number[], weight: readonly number[]): number {
-  if (type === "bf16" || type === "f16") return 0;
+/** By column, the largest of the block of x that it belongs to. */
+function largestOfBlock(x: readonly number[]): number[] {
   const most: number[] = [];
   x.forEach((v, c) => {
     most[blockOf(c)] = Math.max(most[blockOf(c)] ?? 0, Math.abs(v));
   });
-  return sum(weight.map((w, c) => Math.abs(w) * most[blockOf(c)]!)) / 253;
+  return x.map((_, c) => most[blockOf(c)]!);
+}
+
+/** What x loses where a product with codes runs in integers: half of a 127th of the largest of its block. */
+function byteRounding(largest: readonly number[], weight: readonly number[]): number {
+  let total = 0;
+  for (let c = 0; c < weight.length; c++) total += Math.abs(weight[c]!) * largest[c]!;
+  return total / 253;
 }
 
 /** The weight rows that take part. */
 const chosen = (units: Units | null, n: number, perUnit: number): number[] =>
-  units === null
-    ? [...Array(n).keys()]
-    : units.rows[0]!.flatMap((u) => Array.from({ length: perUnit }, (_, j) => u * perUnit + j));
+  units === null ? upTo(n) : units.rows[0]!.flatMap((u) => upTo(perUnit).map((j) => u * perUnit + j));
 
 function near(actual: readonly number[], expected: Matrix, bound: Matrix): void {
   const [flat, bounds] = [expected.flat(), bound.flat()];
@@ -89,15 +92,19 @@ function suite(instructionSet: InstructionSet): void {
         const expected = out.values.map((row) => [...row]);
         const bound = out.values.map((row) => row.map(() => 0));
         const [xNorms, weightNorms] = [x.values.map(normsOf), weight.values.map(normsOf)];
+        const largest = x.values.map(largestOfBlock);
+        const roundingOf = (r: number, o: number) =>
+          type === "f16"
+            ? normRounding(xNorms[r]!, weightNorms[o]!)
+            : type === "bf16"
+              ? 0
+              : byteRounding(largest[r]!, weight.values[o]!);
         for (const o of chosen(set, n, perUnit))
           for (let r = 0; r < rows; r++) {
             const [total, sizes] = dot(x.values[r]!, weight.values[o]!);
             const value = total + (bias ? bias.values[0]![o]! : 0);
             expected[r]![o] = relu && value < 0 ? 0 : value;
-            const [row, weights] = [x.values[r]!, weight.values[o]!];
-            const rounding =
-              type === "f16" ? normRounding(xNorms[r]!, weightNorms[o]!) : byteRounding(type, row, weights);
-            bound[r]![o] = tolerance(type) * sizes + 1e-6 + rounding;
+            bound[r]![o] = tolerance(type) * sizes + 1e-6 + roundingOf(r, o);
           }
         lab.product(out, x, weight, bias, relu, set, perUnit, rows);
         near(lab.read(out), expected, bound);
@@ -122,20 +129,23 @@ function suite(instructionSet: InstructionSet): void {
         const factors = a.values.map((row) => [...taken].map((i) => row[i]!));
         const columns = out.values[0]!.map((_, c) => [...taken].map((i) => weight.values[i]![c]!));
         const [factorNorms, columnNorms] = [factors.map(normsOf), columns.map(normsOf)];
-        const expected = out.values.map((row, r) =>
-          row.map((before, c) => {
-            if (r === rows) return before;
+        const selected = [...taken];
+        const expected = out.values.map((row, r) => {
+          if (r === rows) return row;
+          const codeRounding =
+            type === "int4" &&
+            factorRounding(instructionSet, selected, a.values[r]!, weight.values, weight.scales!);
+          return row.map((before, c) => {
             const [total, sizes] = dot(factors[r]!, columns[c]!);
-            const rounding =
-              type === "int4"
-                ? factorRounding(instructionSet, [...taken], a.values[r]!, weight.values, weight.scales!, c)
-                : type === "f16"
-                  ? normRounding(factorNorms[r]!, columnNorms[c]!)
-                  : 0;
+            const rounding = codeRounding
+              ? codeRounding(c)
+              : type === "f16"
+                ? normRounding(factorNorms[r]!, columnNorms[c]!)
+                : 0;
             bound[r]![c] = tolerance(type) * sizes + 1e-6 + rounding;
             return before + (bias ? bias.values[0]![c]! : 0) + total;
-          }),
-        );
+          });
+        });
         lab.accumulate(out, a, weight, bias, set, perUnit, rows);
         near(lab.read(out), expected, bound);
         lab.dispose();

@@ -55,7 +55,8 @@ export class Lab {
   /** Uniform in [−1, 1); of quantized types roughly so. */
   random(shape: readonly number[], type: WeightDtype = "f32"): Tensor {
     if (isQuantized(type)) return this.tensor(type, shape, this.#randomBytes(type, shape));
-    const values = Float32Array.from({ length: elementCount(shape) }, () => this.next() * 2 - 1);
+    const values = new Float32Array(elementCount(shape));
+    for (let i = 0; i < values.length; i++) values[i] = this.next() * 2 - 1;
     return this.tensor(type, shape, fromFloat32(type, values));
   }
 

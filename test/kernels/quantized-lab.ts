@@ -17,6 +17,7 @@ import {
   type WeightDtype,
 } from "../../src/tensor/dtype.ts";
 import { int4Divisors, quantizedLayout } from "../../src/tensor/quantized.ts";
+import { upTo } from "../helpers/up-to.ts";
 import { blockOf } from "./float64-quantized.ts";
 import { Lab } from "./lab.ts";
 
@@ -34,7 +35,7 @@ interface Held {
 }
 
 /**
- * What a sum over `rows` of a · weight may lose in column `c` where the factors (a times scale) of up to eight rows together,
+ * What a sum over `rows` of a · weight may lose in a column where the factors (a times scale) of up to eight rows together,
  * or sixteen rows of int4 with AMX, are rounded: of each factor half a 127th of the largest, with int8 half a 16256th.
  */
 export function factorRounding(
@@ -43,22 +44,30 @@ export function factorRounding(
   a: readonly number[],
   weight: Matrix,
   scales: Matrix,
-  c: number,
-): number {
+): (column: number) => number {
   const isInt8 = scales.every((row) => row.length === 1);
-  const factor = (i: number) => Math.abs(a[i]! * scales[i]![isInt8 ? 0 : blockOf(c)]!);
-  const code = (i: number) => (factor(i) === 0 ? 8 : Math.abs((a[i]! * weight[i]![c]!) / factor(i)));
-  let total = 0;
   const together = instructionSet === "amx" && !isInt8 ? 16 : 8;
-  for (let at = 0; at < rows.length; at += together) {
-    const group = rows.slice(at, at + together);
-    const most = Math.max(...group.map(factor));
-    for (const i of group) total += (0.5001 / (isInt8 ? 127 * 128 : 127)) * most * code(i);
-  }
-  return total;
+  const step = 0.5001 / (isInt8 ? 127 * 128 : 127);
+  // By block: of each row its factor, and the largest of those that are rounded with it.
+  const blocks = new Map<number, { readonly factor: number; readonly most: number }[]>();
+  const make = (block: number) => {
+    const factors = rows.map((i) => Math.abs(a[i]! * scales[i]![block]!));
+    return factors.map((factor, at) => {
+      const first = at - (at % together);
+      return { factor, most: Math.max(...factors.slice(first, first + together)) };
+    });
+  };
+  return (column) => {
+    const block = isInt8 ? 0 : blockOf(column);
+    const made = blocks.get(block) ?? make(block);
+    blocks.set(block, made);
+    return rows.reduce((total, i, at) => {
+      const { factor, most } = made[at]!;
+      const code = factor === 0 ? 8 : Math.abs((a[i]! * weight[i]![column]!) / factor);
+      return total + step * most * code;
+    }, 0);
+  };
 }
-
-const upTo = (n: number): number[] => [...Array(n).keys()];
 
 export class Bench {
   readonly #list: CommandList;

@@ -9,6 +9,7 @@ import {
 } from "../../src/kernels/native/native.ts";
 import type { QuantizedDtype } from "../../src/tensor/dtype.ts";
 import { expectSame } from "../helpers/same.ts";
+import { upTo } from "../helpers/up-to.ts";
 import { blockOf } from "./float64-quantized.ts";
 import { Bench, factorRounding, type Matrix, type Units } from "./quantized-lab.ts";
 
@@ -56,10 +57,8 @@ function near(actual: readonly number[], expected: readonly number[], bound: rea
 /** Weight rows that row r computes. */
 const chosen = (units: Units | null, r: number, n: number, perUnit: number): number[] =>
   units === null
-    ? [...Array(n).keys()]
-    : units.rows[units.shared ? 0 : r]!.flatMap((u) =>
-        Array.from({ length: perUnit }, (_, j) => u * perUnit + j),
-      );
+    ? upTo(n)
+    : units.rows[units.shared ? 0 : r]!.flatMap((u) => upTo(perUnit).map((j) => u * perUnit + j));
 
 function productOf(
   x: Matrix,
@@ -95,16 +94,16 @@ function accumulateOf(
   scales: Matrix,
 ) {
   const bound = out.map((row) => row.map(() => 0));
-  const result = out.map((row, r) =>
-    row.map((before, c) => {
-      const rows = chosen(units, r, weight.length, perUnit);
+  const result = out.map((row, r) => {
+    const rows = chosen(units, r, weight.length, perUnit);
+    const roundingOf = factorRounding(instructionSet, rows, a[r]!, weight, scales);
+    return row.map((before, c) => {
       const terms = rows.map((i) => a[r]![i]! * weight[i]![c]!);
       const size = sum(terms.map(Math.abs));
-      const rounding = factorRounding(instructionSet, rows, a[r]!, weight, scales, c);
-      bound[r]![c] = rounding + 3e-6 * (1 + Math.abs(before) + size);
+      bound[r]![c] = roundingOf(c) + 3e-6 * (1 + Math.abs(before) + size);
       return before + (bias ? bias[c]! : 0) + sum(terms);
-    }),
-  );
+    });
+  });
   return [result.flat(), bound.flat()] as const;
 }
 
