@@ -108,14 +108,18 @@ struct V : Vector16 {
       store(total + 64, fma(floats(whole[v]), factors.scale[v], load(total + 64)));
     }
   }
+  /** What was loaded, as it is: GCC 12 would copy every other row to the stack and read it from there. */
+  static I inRegister(I v) {
+    asm("" : "+v"(v));
+    return v;
+  }
   /** 64 bytes of four rows from `first` on: out[v] has, in lane 4 L + k, byte 16 L + 4 v + k of each row. */
   template <class Codes>
   static inline __attribute__((always_inline)) void weave(Codes codes, int first, I* out) {
-    I row[4] = {codes(first), codes(first + 1), codes(first + 2), codes(first + 3)};
-    // In registers: GCC 12 would copy half of them to the stack and read them from there.
-    asm("" : "+v"(row[0]), "+v"(row[1]), "+v"(row[2]), "+v"(row[3]));
-    I a = _mm512_unpacklo_epi8(row[0], row[1]), b = _mm512_unpackhi_epi8(row[0], row[1]);
-    I c = _mm512_unpacklo_epi8(row[2], row[3]), d = _mm512_unpackhi_epi8(row[2], row[3]);
+    I row0 = inRegister(codes(first)), row1 = inRegister(codes(first + 1));
+    I a = _mm512_unpacklo_epi8(row0, row1), b = _mm512_unpackhi_epi8(row0, row1);
+    I row2 = inRegister(codes(first + 2)), row3 = inRegister(codes(first + 3));
+    I c = _mm512_unpacklo_epi8(row2, row3), d = _mm512_unpackhi_epi8(row2, row3);
     out[0] = _mm512_unpacklo_epi16(a, c);
     out[1] = _mm512_unpackhi_epi16(a, c);
     out[2] = _mm512_unpacklo_epi16(b, d);
