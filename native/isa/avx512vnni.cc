@@ -91,17 +91,11 @@ struct V : Vector16 {
     I below[4], whole[4];
 #pragma GCC unroll 4
     for (int v = 0; v < 4; v++) below[v] = factors.start[v], whole[v] = factors.startWhole[v];
-#pragma GCC unroll 4
-    for (int q = 0; q < W / 4; q++) {
-      I quad[4];
-      weave(codes, 4 * q, quad);
-#pragma GCC unroll 4
-      for (int v = 0; v < 4; v++) {
-        fetchLine(4 * q + v);
-        below[v] = dot(below[v], low(quad[v]), factors.bytes[q][v]);
-        whole[v] = dot(whole[v], quad[v], factors.bytes[q][v]);
-      }
-    }
+    overWoven<W>(codes, [&](int q, int v, I quad) __attribute__((always_inline)) {
+      fetchLine(4 * q + v);
+      below[v] = dot(below[v], low(quad), factors.bytes[q][v]);
+      whole[v] = dot(whole[v], quad, factors.bytes[q][v]);
+    });
 #pragma GCC unroll 4
     for (int v = 0; v < 4; v++, total += 16) {
       store(total, fma(floats(below[v]), factors.scale[v], load(total)));
@@ -124,6 +118,17 @@ struct V : Vector16 {
     out[1] = _mm512_unpackhi_epi16(a, c);
     out[2] = _mm512_unpacklo_epi16(b, d);
     out[3] = _mm512_unpackhi_epi16(b, d);
+  }
+  /** W rows in fours: `each(q, v, vector)` for vector v that `weave` makes of four q. */
+  template <int W, class Codes, class Each>
+  static inline __attribute__((always_inline)) void overWoven(Codes codes, Each each) {
+#pragma GCC unroll 4
+    for (int q = 0; q < W / 4; q++) {
+      I quad[4];
+      weave(codes, 4 * q, quad);
+#pragma GCC unroll 4
+      for (int v = 0; v < 4; v++) each(q, v, quad[v]);
+    }
   }
   /** Sums of a line, of low halves and of whole bytes, into those of low and high halves in the order of the columns. */
   static void orderWoven(const float* sums, float* out) {
@@ -163,17 +168,11 @@ struct V : Vector16 {
     I high[4], low[4];
 #pragma GCC unroll 4
     for (int v = 0; v < 4; v++) high[v] = none(), low[v] = factors.start;
-#pragma GCC unroll 4
-    for (int q = 0; q < W / 4; q++) {
-      I quad[4];
-      weave(codes, 4 * q, quad);
-#pragma GCC unroll 4
-      for (int v = 0; v < 4; v++) {
-        I moved = _mm512_xor_si512(quad[v], splat(-128));
-        high[v] = dot(high[v], moved, factors.high[q]);
-        low[v] = dot(low[v], moved, factors.low[q]);
-      }
-    }
+    overWoven<W>(codes, [&](int q, int v, I quad) __attribute__((always_inline)) {
+      I moved = _mm512_xor_si512(quad, splat(-128));
+      high[v] = dot(high[v], moved, factors.high[q]);
+      low[v] = dot(low[v], moved, factors.low[q]);
+    });
 #pragma GCC unroll 4
     for (int v = 0; v < 4; v++, total += 16)
       store(total, fma(floats(_mm512_add_epi32(_mm512_slli_epi32(high[v], 7), low[v])), factors.scale, load(total)));

@@ -121,15 +121,15 @@ function suite(instructionSet: InstructionSet): void {
         const lab = new Bench(instructionSet, 1 + (s % 3), s);
         const n = units * perUnit;
         const set = lab.set(units, rows, fill);
-        const taken = new Set(chosen(set, n, perUnit));
+        const selected = chosen(set, n, perUnit);
+        const taken = new Set(selected);
         const a = lab.floats(rows + 1, n, (v, i) => (taken.has(i % n) ? Math.max(v, 0) : Number.NaN));
         const [out, bias] = [lab.floats(rows + 1, d), s % 2 ? lab.floats(1, d) : null];
         const weight = weightOf(lab, type, n, d);
         const bound = out.values.map((row) => row.map(() => 0));
-        const factors = a.values.map((row) => [...taken].map((i) => row[i]!));
-        const columns = out.values[0]!.map((_, c) => [...taken].map((i) => weight.values[i]![c]!));
+        const factors = a.values.map((row) => selected.map((i) => row[i]!));
+        const columns = out.values[0]!.map((_, c) => selected.map((i) => weight.values[i]![c]!));
         const [factorNorms, columnNorms] = [factors.map(normsOf), columns.map(normsOf)];
-        const selected = [...taken];
         const expected = out.values.map((row, r) => {
           if (r === rows) return row;
           const codeRounding =
