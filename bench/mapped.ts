@@ -1,11 +1,12 @@
 /**
- * What a mapped checkpoint costs to start, and how much of it tokens need: `npx tsx bench/mapped.ts --shape opt-6.7b`.
- * Writes random weights in a published shape as `dejavu quantize` writes them, opens them in fresh processes, decodes,
- * and counts the pages of the file that were touched. The file is deleted afterwards. Linux only: /proc tells the pages.
+ * What a mapped checkpoint costs to start, how much of it tokens need, and how fast they are beside tokens of the same
+ * checkpoint read into memory: `npx tsx bench/mapped.ts --shape opt-6.7b`. Writes random weights in a published shape as
+ * `dejavu quantize` writes them, opens them in fresh processes, decodes, and counts the pages of the file that were
+ * touched. The file is deleted afterwards. Linux only: /proc tells the pages.
  * Options: --dtype, --layers, --tokens, --mlp-density, --head-density, --folder (where the file goes for a while), --json.
  */
 import { execFileSync, spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, rmSync, statfsSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -16,15 +17,11 @@ import { renderTable } from "../src/cli/table.ts";
 import { randomIds } from "../src/eval/bench-prompt.ts";
 import { generate } from "../src/generate.ts";
 import { openKernels } from "../src/kernels/open.ts";
-import { loadOpt } from "../src/models/opt.ts";
 import { type OptShapeName, optShape, optShapeNames } from "../src/models/opt-shapes.ts";
-import { syntheticBytes, syntheticTensors } from "../src/models/opt-synthetic.ts";
-import { RandomWeights } from "../src/models/random-weights.ts";
-import { writePreparedWeights } from "../src/quantize.ts";
-import { createRng } from "../src/sampling/rng.ts";
+import { syntheticBytes } from "../src/models/opt-synthetic.ts";
 import { openSynthetic } from "../src/synthetic.ts";
+import { openSyntheticFolder } from "../src/synthetic-folder.ts";
 import { type WeightDtype, weightDtypes } from "../src/tensor/dtype.ts";
-import { openWeights } from "../src/weights/index.ts";
 
 const text = (standard: string) => ({ type: "string", default: standard }) as const;
 const { values } = parseArgs({
@@ -48,10 +45,12 @@ const fileName = "model.safetensors";
 type Way = "dense" | "predicted";
 interface Task {
   readonly folder: string;
+  readonly isMapped: boolean;
   /** Null: only open the model. */
   readonly way: Way | null;
 }
 interface Outcome {
+  /** Seconds from the kernels to the model. */
   readonly startSeconds: number;
   /** Of the file's bytes those in pages that are mapped, and in pages that the tokens after the prompt touched. */
   readonly residentBytes: number;
@@ -70,22 +69,19 @@ function mappedBytes(file: string, field: string): number {
   return bytes;
 }
 
-async function runChild({ folder, way }: Task): Promise<Outcome> {
+async function start({ folder, isMapped }: Task): Promise<number> {
   const started = performance.now();
-  const config = JSON.parse(readFileSync(join(folder, "config.json"), "utf8"));
-  let startSeconds = 0;
-  const engine = await openSynthetic({
-    shape,
-    dtype,
-    layers,
-    async openModel(kernels) {
-      const weights = await openWeights(folder);
-      const model = await loadOpt(kernels, weights, config, "config.json");
-      await weights.close();
-      startSeconds = (performance.now() - started) / 1000;
-      return model;
-    },
-  });
+  const kernels = await openKernels({ backend: "native" });
+  await openSyntheticFolder(kernels, folder, optShape(shape, layers), { dtype, isMapped });
+  const seconds = (performance.now() - started) / 1000;
+  kernels.dispose();
+  return seconds;
+}
+
+async function runChild(task: Task): Promise<Outcome> {
+  const { folder, isMapped, way } = task;
+  const startSeconds = await start(task);
+  const engine = await openSynthetic({ shape, dtype, layers, weights: folder, isMapped });
   const tokensPerSecond = way === null ? 0 : await decode(engine, way);
   const file = join(folder, fileName);
   return {
@@ -125,21 +121,11 @@ function inProcess(task: Task): Outcome {
 }
 
 async function write(folder: string, progress: Progress): Promise<void> {
-  const config = optShape(shape, layers);
-  const { bavail, bsize } = statfsSync(folder);
-  const [free, needed] = [bavail * bsize, syntheticBytes(config, { dtype }) + 1e9];
-  if (needed > free)
-    throw new Error(
-      `${folder} has ${megabytes(free)} free, ${megabytes(needed)} are needed: choose another --folder, or fewer --layers`,
-    );
   const kernels = await openKernels({ backend: "native" });
-  const rng = createRng(0);
-  const checkpoint = syntheticTensors(new RandomWeights(kernels, () => rng.next()), config, { dtype });
   const onProgress = (done: number, total: number) => progress.update("writing weights", done, total);
-  writeFileSync(join(folder, "config.json"), JSON.stringify({ ...config, model_type: "opt" }));
-  const file = join(folder, fileName);
-  await writePreparedWeights(kernels, checkpoint, "0".repeat(64), file, { dtype, onProgress });
+  await openSyntheticFolder(kernels, folder, optShape(shape, layers), { dtype, onProgress });
   kernels.dispose();
+  const file = join(folder, fileName);
   execFileSync("dd", [`if=${file}`, "of=/dev/null", "bs=16M", "status=none"]); // into the page cache, as far as it goes
 }
 
@@ -149,25 +135,24 @@ interface Report {
   readonly layers: number;
   readonly bytes: number;
   readonly tokens: number;
-  /** Seconds, of three fresh processes with the file in the page cache. */
-  readonly starts: readonly number[];
-  readonly runs: readonly (Outcome & { readonly way: Way })[];
+  readonly runs: readonly (Outcome & Task)[];
 }
 
-function reportText({ starts, runs, ...of }: Report): string {
+function reportText({ runs, ...of }: Report): string {
   const rows = runs.map((run) => [
-    run.way,
-    megabytes(run.touchedBytes),
-    percent(run.touchedBytes / of.bytes),
-    megabytes(run.residentBytes),
-    rate(run.tokensPerSecond),
+    `${run.way ?? "opened only"}, ${run.isMapped ? "mapped" : "read"}`,
+    duration(run.startSeconds),
+    ...(run.isMapped && run.way
+      ? [megabytes(run.touchedBytes), percent(run.touchedBytes / of.bytes), megabytes(run.residentBytes)]
+      : ["–", "–", "–"]),
+    run.way ? rate(run.tokensPerSecond) : "–",
     megabytes(run.peakResidentBytes),
   ]);
   const touched = `touched by ${of.tokens} tokens`;
-  const titles = [touched, "of all", "mapped, with the prompt", "tokens/s", "peak of the process"];
+  const titles = ["ready after", touched, "of all", "with the prompt", "tokens/s", "peak of the process"];
   return [
     `${of.shape} (synthetic), ${of.layers} layers, ${of.dtype}: ${megabytes(of.bytes)} in one file`,
-    `ready after ${starts.map(duration).join(", ")}: three fresh processes, file in the page cache`,
+    "Fresh processes; the file is in the page cache, and mapped or read into memory (--no-mmap).",
     "",
     renderTable([{ title: "", align: "left" }, ...titles.map((title) => ({ title }))], rows, 120),
     "Touched: pages of the file that were read after the prompt, which runs densely and reads all. The rest may leave",
@@ -185,18 +170,16 @@ async function main(): Promise<void> {
   const folder = mkdtempSync(join(values.folder, "dejavu-mapped-"));
   try {
     await write(folder, progress);
-    const starts = [1, 2, 3].map((run) => {
-      progress.update("starting", run, 3);
-      return inProcess({ folder, way: null }).startSeconds;
-    });
-    const runs = (["dense", "predicted"] as const).map((way, i) => {
-      progress.update("decoding", i, 2);
-      return { way, ...inProcess({ folder, way }) };
+    const ways = [null, "dense", "predicted"] as const;
+    const tasks = ways.flatMap((way) => [true, false].map((isMapped) => ({ folder, isMapped, way })));
+    const runs = tasks.map((task, i) => {
+      progress.update("decoding", i, tasks.length);
+      return { ...task, ...inProcess(task) };
     });
     progress.end();
     const config = optShape(shape, layers);
     const bytes = syntheticBytes(config, { dtype });
-    const result = { shape, dtype, layers: config.num_hidden_layers, bytes, tokens, starts, runs };
+    const result = { shape, dtype, layers: config.num_hidden_layers, bytes, tokens, runs };
     console.log(values.json ? JSON.stringify(result) : reportText(result));
   } finally {
     rmSync(folder, { recursive: true });

@@ -1,6 +1,5 @@
 /** An engine around a synthetic model and predictors of their real sizes: for timing, never for quality. */
 import { freemem } from "node:os";
-import type { Kernels } from "./kernels/contract.ts";
 import { type OpenKernelsOptions, openKernels } from "./kernels/open.ts";
 import type { Engine } from "./load.ts";
 import type { WeightFormat } from "./models/checkpoint.ts";
@@ -15,6 +14,7 @@ import { denseSelector } from "./sparsity/dense.ts";
 import { densityPolicy, uniformPolicy } from "./sparsity/policy.ts";
 import { type Predictor, predictedScorer, predictorDtype } from "./sparsity/predictor.ts";
 import { ScoredSelector } from "./sparsity/selector.ts";
+import { openSyntheticFolder } from "./synthetic-folder.ts";
 import type { WeightDtype } from "./tensor/dtype.ts";
 import { byteLength } from "./tensor/tensor.ts";
 import { StreamDecoder } from "./text/stream-decoder.ts";
@@ -27,8 +27,10 @@ export interface SyntheticOptions extends OpenKernelsOptions, WeightFormat {
   layers?: number | undefined;
   /** Of the predictors' matrices, but int8 where a lone one would be int4; default int4 with int4 weights, else int8. */
   predictorDtype?: WeightDtype | undefined;
-  /** Opens the model where its weights do not have to be made: they are in a file. */
-  openModel?: ((kernels: Kernels) => Promise<Model>) | undefined;
+  /** Use weights that lie in this folder, as those of a quantized model do; it is made where there is nothing yet. */
+  weights?: string | undefined;
+  /** With `weights`: use them in the file (default), or read them into memory first. */
+  isMapped?: boolean | undefined;
   onProgress?: ((done: number, total: number) => void) | undefined;
   signal?: AbortSignal | undefined;
 }
@@ -88,19 +90,28 @@ const noBundle = (): Promise<never> =>
   Promise.reject(new UsageError("a synthetic model has no bundle; give densities"));
 
 /**
- * @throws UsageError when the model does not fit in memory; the signal's reason
+ * @throws UsageError when the model does not fit in memory, or `openSyntheticFolder`'s errors; the signal's reason
  */
 export async function openSynthetic(options: SyntheticOptions): Promise<Engine> {
   const { onProgress, signal } = options;
   const factors = options.predictorDtype ?? (options.dtype === "int4" ? "int4" : "int8");
   const config = optShape(options.shape, options.layers);
-  if (!options.openModel) checkMemory(options, config, factors);
+  const { weights, isMapped = true } = options;
+  if (weights === undefined || !isMapped) checkMemory(options, config, factors);
   const kernels = await openKernels(options);
   const rng = createRng(0);
   const next = () => rng.next();
-  const make = () =>
-    syntheticOpt(kernels, new RandomWeights(kernels, next), config, options, onProgress, signal);
-  const model = await (options.openModel?.(kernels) ?? make());
+  let model: Model;
+  if (weights !== undefined) model = await openSyntheticFolder(kernels, weights, config, options);
+  else
+    model = await syntheticOpt(
+      kernels,
+      new RandomWeights(kernels, next),
+      config,
+      options,
+      onProgress,
+      signal,
+    );
   const random = new RandomWeights(kernels, next);
   const { down, up, heads } = predictorSizes(config);
   const predictors = { heads: [] as Predictor[], neurons: [] as Predictor[] };

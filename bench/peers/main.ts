@@ -7,6 +7,7 @@ import {
   type Entrant,
   type Measurement,
   measureBandwidth,
+  ownCheckpoint,
   peerEntrant,
   requireInstalled,
 } from "./run/measure.ts";
@@ -22,9 +23,10 @@ async function prepare(options: Options, signal: AbortSignal): Promise<Entrant[]
   const checkpoints = formats.flatMap((format) =>
     peers.map((peer) => checkpointOf(cache, shape, peer, format)),
   );
-  await writeMissing(cache, checkpoints, say, signal);
-  const own = engines.includes("dejavu") ? formats.map((format) => dejavuEntrant(format, options)) : [];
-  const entrants = [...own, ...checkpoints.map((checkpoint) => peerEntrant(checkpoint, options))];
+  const own = engines.includes("dejavu") ? formats.map((format) => ownCheckpoint(format, options)) : [];
+  await writeMissing(cache, [...own, ...checkpoints], say, signal);
+  const ours = own.map((checkpoint) => dejavuEntrant(checkpoint, options));
+  const entrants = [...ours, ...checkpoints.map((checkpoint) => peerEntrant(checkpoint, options))];
   return entrants.sort((a, b) => formats.indexOf(a.format) - formats.indexOf(b.format));
 }
 

@@ -14,12 +14,12 @@ const loadPatience = 1;
 /** Loads the model, hands it to `body` and disposes of it. */
 export async function withEngine<T>(
   { folder, output, signal }: Context,
-  flags: Pick<CommonFlags, "backend" | "threads" | "hugePages" | "bundle" | "dtype" | "tables">,
+  flags: Pick<CommonFlags, "backend" | "threads" | "hugePages" | "mmap" | "bundle" | "dtype" | "tables">,
   body: (engine: Engine) => Promise<T>,
 ): Promise<T> {
-  const { backend, threads, hugePages, bundle, dtype, tables } = flags;
+  const { backend, threads, hugePages, mmap: isMapped, bundle, dtype, tables } = flags;
   const engine = await load(folder, {
-    ...{ backend, threads, hugePages, bundle, dtype, tables, signal },
+    ...{ backend, threads, hugePages, isMapped, bundle, dtype, tables, signal },
     onNotice: (sentence) => output.note(sentence),
     onProgress: (done, total) => output.progress.update("loading", done, total, loadPatience),
   });

@@ -69,6 +69,7 @@ export interface CommonFlags {
   readonly backend?: Backend;
   readonly threads?: number;
   readonly hugePages?: boolean;
+  readonly mmap?: boolean;
   readonly bundle?: string;
   readonly dtype?: WeightDtype;
   readonly tables?: WeightDtype;
@@ -83,6 +84,10 @@ export const commonOptions: readonly Option[] = [
   ).choices(backends),
   new Option("--threads <n>", "threads of the native backend (default: all cores)").argParser(
     integer(1, 256),
+  ),
+  new Option(
+    "--no-mmap",
+    "read a checkpoint that quantize wrote into memory, where large pages make it faster, instead of using it in the file",
   ),
   new Option("--no-huge-pages", "keep what is made in memory out of large pages, for comparisons"),
   new Option(

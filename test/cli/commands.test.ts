@@ -227,6 +227,17 @@ describe("bench", () => {
     expect(document.dense.bytesPerToken).toBeGreaterThan(all - 0.5 * 2 * vocab * d);
   });
 
+  it("times weights in a folder, mapped and read", async () => {
+    const weights = ["--weights", join(place.root, "opt-125m")];
+    const flags = ["bench", "--shape", "opt-125m", "--layers", "1", "--dtype", "int4", ...weights, "--json"];
+    const densities = ["--mlp-density", "0.25", "--tokens", "2", "--rounds", "1"];
+    const bytes = async (...more: string[]) =>
+      (await dejavu([...flags, ...densities, ...more])).json().dense.bytesPerToken;
+    expect(await bytes()).toBe(await bytes("--no-mmap"));
+    const { code, stderr } = await on("bench", [...few, ...weights]);
+    expect([code, stderr]).toEqual([2, expect.stringContaining("goes with --shape")]);
+  });
+
   it("refuses a shape that does not fit in memory, with the figure", async () => {
     const tooLarge = ["--shape", "opt-66b", "--dtype", "f32", "--layers", "900"];
     const { stderr, code } = await dejavu(["bench", ...tooLarge]);

@@ -1,8 +1,8 @@
-/** The folder with the peers' checkpoints: what is missing is written, once there is room for it. */
+/** The folder with the checkpoints: what is missing is written, once there is room for it. */
 import { existsSync } from "node:fs";
 import { mkdir, statfs } from "node:fs/promises";
 import { join } from "node:path";
-import type { PeerName } from "../engines/job.ts";
+import type { EngineName, PeerName } from "../engines/job.ts";
 import type { Format } from "../formats.ts";
 import type { Shape } from "../shapes.ts";
 import { gpt2BytesPerToken, gpt2FileBytes, writeGpt2 } from "./gpt2.ts";
@@ -11,21 +11,40 @@ import { modelFile, planOpt, writeOpt } from "./opt-onnx.ts";
 /** Raise it when a writer changes what it writes. */
 const layout = "v1";
 
-export interface Checkpoint {
-  readonly engine: PeerName;
+export interface Stored {
+  readonly engine: EngineName;
   readonly format: Format;
   /** What the engine is told to open. */
   readonly path: string;
   /** It exists when the checkpoint is whole. */
   readonly proof: string;
   readonly fileBytes: number;
-  /** Bytes of weights that one token reads. */
-  readonly bytesPerToken: number;
   write(signal: AbortSignal): Promise<void>;
 }
 
+/** Of a peer. */
+export interface Checkpoint extends Stored {
+  readonly engine: PeerName;
+  /** Bytes of weights that one token reads. */
+  readonly bytesPerToken: number;
+}
+
+const folderOf = (cache: string, shape: Shape): string => join(cache, layout, shape.name);
+
+/** dejavu writes it itself; it is about as large as llama.cpp's. */
+export function ownWeights(
+  cache: string,
+  shape: Shape,
+  format: Format,
+  write: (path: string, signal: AbortSignal) => Promise<void>,
+): Stored {
+  const path = join(folderOf(cache, shape), `dejavu-${format}`);
+  const fileBytes = gpt2FileBytes(shape, format);
+  return { engine: "dejavu", format, path, proof: path, fileBytes, write: (signal) => write(path, signal) };
+}
+
 export function checkpointOf(cache: string, shape: Shape, engine: PeerName, format: Format): Checkpoint {
-  const folder = join(cache, layout, shape.name);
+  const folder = folderOf(cache, shape);
   if (engine === "node-llama-cpp") {
     const path = join(folder, `${format}.gguf`);
     const [fileBytes, bytesPerToken] = [gpt2FileBytes(shape, format), gpt2BytesPerToken(shape, format)];
@@ -43,7 +62,7 @@ const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(2)} GB`;
 /** Throws before anything is written when the checkpoints that are missing do not fit on the disk. */
 export async function writeMissing(
   cache: string,
-  checkpoints: readonly Checkpoint[],
+  checkpoints: readonly Stored[],
   say: (text: string) => void,
   signal: AbortSignal,
 ): Promise<void> {

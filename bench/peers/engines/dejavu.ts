@@ -1,5 +1,6 @@
 /**
- * dejavu: its own command line, which makes synthetic weights of a shape in memory and times dense and sparse in turn.
+ * dejavu: its own command line, which times dense and sparse in turn, with synthetic weights of a shape in a checkpoint of
+ * its own, mapped like those of a model.
  * Everything that is known of that command's options and of its JSON is in this file.
  */
 import { fileURLToPath } from "node:url";
@@ -15,7 +16,10 @@ const formats: Record<Format, { readonly dtype: string; readonly options: readon
 export interface DejavuJob {
   readonly shape: string;
   readonly format: Format;
+  /** Folder of the weights; the command makes it where there is none. */
+  readonly weights: string;
   readonly threads: number;
+  /** Lengths of the prompts that are timed. */
   readonly prompts: readonly number[];
   readonly tokens: number;
   readonly mlpDensity: number;
@@ -33,11 +37,11 @@ export const dejavuCommand = (job: DejavuJob): string[] => [
   ...formats[job.format].options,
   ...["--mlp-density", String(job.mlpDensity)],
   ...["--head-density", String(job.headDensity)],
-  ...["--prompt-tokens", job.prompts.join(",")],
+  ...(job.prompts.length > 0 ? ["--prompt-tokens", job.prompts.join(",")] : []),
   ...["--tokens", String(job.tokens)],
   ...["--threads", String(job.threads)],
   ...["--rounds", "1"],
-  "--no-huge-pages", // as a mapped checkpoint lies in memory, and the others' weights do
+  ...["--weights", job.weights],
   "--json",
   "--quiet",
 ];

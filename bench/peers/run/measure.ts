@@ -1,7 +1,7 @@
 /** One engine in one format, once: a fresh process, and what it says as measurements. */
 import { existsSync } from "node:fs";
-import type { Checkpoint } from "../checkpoints/store.ts";
-import { dejavuCommand, parseDejavu } from "../engines/dejavu.ts";
+import { type Checkpoint, ownWeights, type Stored } from "../checkpoints/store.ts";
+import { type DejavuJob, dejavuCommand, parseDejavu } from "../engines/dejavu.ts";
 import type { EngineName, Job, Timing } from "../engines/job.ts";
 import type { Format } from "../formats.ts";
 import type { Options } from "./options.ts";
@@ -55,9 +55,20 @@ export function peerEntrant(checkpoint: Checkpoint, options: Options): Entrant {
   };
 }
 
-export function dejavuEntrant(format: Format, options: Options): Entrant {
+function ownJob(format: Format, weights: string, options: Options): DejavuJob {
   const { shape, ...rest } = options;
-  const job = { ...rest, shape: shape.name, format };
+  return { ...rest, shape: shape.name, format, weights };
+}
+
+/** dejavu's checkpoint; the first run of its bench makes it. */
+export const ownCheckpoint = (format: Format, options: Options): Stored =>
+  ownWeights(options.cache, options.shape, format, async (path, signal) => {
+    const job = { ...ownJob(format, path, options), prompts: [], tokens: 2 };
+    await runForJson(`dejavu ${format}`, dejavuCommand(job), signal);
+  });
+
+export function dejavuEntrant({ format, path }: Stored, options: Options): Entrant {
+  const job = ownJob(format, path, options);
   const args = dejavuCommand(job);
   return {
     engine: "dejavu",

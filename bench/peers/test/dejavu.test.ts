@@ -4,6 +4,7 @@ import { type DejavuJob, dejavuCommand, parseDejavu } from "../engines/dejavu.ts
 const job: DejavuJob = {
   shape: "opt-1.3b",
   format: "int4",
+  weights: "cache/dejavu-int4",
   threads: 2,
   prompts: [128, 512],
   tokens: 48,
@@ -49,4 +50,6 @@ test("the command asks for the job", () => {
     "bench --shape opt-1.3b --dtype int4 --tables int4 --mlp-density 0.095 --head-density 0.5",
   );
   expect(command).toContain("--prompt-tokens 128,512 --tokens 48 --threads 2");
+  expect(command).toContain("--weights cache/dejavu-int4 --json");
+  expect(dejavuCommand({ ...job, prompts: [] }).join(" ")).not.toContain("--prompt-tokens");
 });

@@ -35,6 +35,7 @@ interface Flags extends CommonFlags, SelectorFlags {
   readonly shape?: OptShapeName;
   readonly layers?: number;
   readonly predictorDtype?: WeightDtype;
+  readonly weights?: string;
 }
 
 /** Ids of the prompt that a synthetic model goes on from. */
@@ -147,17 +148,11 @@ async function withSynthetic(
 ): Promise<void> {
   const { shape, layers, dtype = "f16", tables, predictorDtype, backend, threads, hugePages } = flags;
   const engine = await openSynthetic({
-    shape,
-    layers,
-    dtype,
-    tables,
-    predictorDtype,
-    backend,
-    threads,
-    hugePages,
+    ...{ shape, layers, dtype, tables, predictorDtype, backend, threads, hugePages, signal },
+    weights: flags.weights,
+    isMapped: flags.mmap,
     onNotice: (sentence) => output.note(sentence),
     onProgress: (done, total) => output.progress.update("making weights", done, total),
-    signal,
   });
   try {
     await body(engine);
@@ -171,6 +166,8 @@ async function runBench(context: Context, flags: Flags): Promise<void> {
     throw new UsageError("--selector dense: dense is what the others are compared with; choose another");
   if (flags.shape === undefined && flags.layers !== undefined)
     throw new UsageError(`--layers ${flags.layers}: goes with --shape, whose layers it limits`);
+  if (flags.shape === undefined && flags.weights !== undefined)
+    throw new UsageError(`--weights ${flags.weights}: goes with --shape, for random weights`);
   if (flags.shape !== undefined && flags.against !== undefined)
     throw new UsageError("--against reference: a synthetic model takes minutes a token there");
   if (flags.against === "reference" && flags.backend === "reference")
@@ -231,6 +228,10 @@ export const benchCommand: CommandSpec<Flags> = {
       "--predictor-dtype <type>",
       "with --shape: format of the predictors (default: int4 with int4 weights, else int8)",
     ).choices(weightDtypes),
+    new Option(
+      "--weights <folder>",
+      "with --shape: use weights in a file, as those of a quantized model are; written first where there is no such folder",
+    ),
     new Option("--batch <n>", "also decode this many sequences together, dense and sparse").argParser(
       integer(2, 64),
     ),

@@ -40,7 +40,7 @@ async function makeOut(folder: string): Promise<void> {
 
 /** The command line for the report. What lies where on this machine says nothing to others; names do. */
 function commandLine({ folder }: Context, flags: Flags): string {
-  const { text, out, documents, quick, seed, bundle, backend, threads, hugePages } = flags;
+  const { text, out, documents, quick, seed, bundle, backend, threads, hugePages, mmap } = flags;
   const name = (path: string) => (isAbsolute(path) ? basename(path) : path);
   const words: (string | number)[] = ["dejavu", "study", name(folder), "--text", ...text.map(name)];
   if (bundle !== undefined) words.push("--bundle", name(bundle));
@@ -49,6 +49,7 @@ function commandLine({ folder }: Context, flags: Flags): string {
   if (seed !== 0) words.push("--seed", seed);
   if (backend !== undefined) words.push("--backend", backend);
   if (threads !== undefined) words.push("--threads", threads);
+  if (mmap === false) words.push("--no-mmap");
   if (hugePages === false) words.push("--no-huge-pages");
   return [...words, "--out", name(out)].join(" ");
 }
