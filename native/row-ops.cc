@@ -7,6 +7,11 @@ namespace {
 /** Rows with less than this in all are done at once by the caller. */
 constexpr int64_t inlineRows = 64 << 10;
 
+void copy(const void* data, int64_t, float*) {
+  const RowsJob& job = *static_cast<const RowsJob*>(data);
+  std::memmove(job.out, job.x, static_cast<size_t>(job.rows * job.columns) * sizeof(float));
+}
+
 }  // namespace
 
 /** Cuts the rows into chunks of some size and runs them. */
@@ -65,8 +70,12 @@ void Queue::copyRows(Words& words) {
   int64_t xRow = words.count();
   int64_t rows = words.count();
   need(out.columns == x.columns && out.rows >= outRow + rows && x.rows >= xRow + rows, "copyRows: the shapes do not match");
-  std::memmove(out.floats() + outRow * x.columns, x.floats() + xRow * x.columns,
-               static_cast<size_t>(rows * x.columns) * sizeof(float));
+  RowsJob job{};
+  job.rows = rows;
+  job.columns = x.columns;
+  job.out = out.floats() + outRow * x.columns;
+  job.x = x.floats() + xRow * x.columns;
+  submit(copy, job, 1);
 }
 
 void Queue::convert(Words& words) {

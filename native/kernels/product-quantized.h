@@ -72,7 +72,7 @@ inline void quantizedPanel(const Weights& weight, const int64_t* index, int64_t 
   QuantizedRow rows[W];
   for (int r = 0; r < W; r++) rows[r] = quantizedRow(weight, index[r]);
   QuantizedBehind<cache> next{rows, ahead * weight.stride, ahead * weight.scaleStride, farAhead * weight.stride};
-  constexpr int X = W > 1 ? 2 : 4;  // as many chains as there are registers for
+  constexpr int X = W == 1 || lanes == 16 ? 4 : 2;  // as many chains as there are registers for
   overPanels<X>(count, [&](int64_t p, auto number) __attribute__((always_inline)) {
     constexpr int n = decltype(number)::value;
     int64_t c = p * X;

@@ -93,13 +93,13 @@ export function predictedScorer(kernels: Kernels, predictors: Predictors, maxRow
     kernels.product(hidden, 0, inputOf(source, block), down, null, between, null, 1, block.rows);
     if (source === "first-block") known.add(hidden);
   };
-  const expand = ({ hidden, up, bias, logits, zeros, source }: Step, block: BlockView) => {
-    if (hidden === null || zeros === null) {
-      kernels.product(logits, 0, inputOf(source, block), up, bias, "none", null, 1, block.rows);
-      return;
-    }
-    for (let row = 0; row < block.rows; row++) kernels.copyRows(logits, row, zeros, 0, 1);
-    kernels.accumulate(logits, hidden, up, bias, null, 1, block.rows);
+  /** What `expand` adds to. */
+  const clear = ({ logits, zeros }: Step, { rows }: BlockView) => {
+    if (zeros !== null) for (let row = 0; row < rows; row++) kernels.copyRows(logits, row, zeros, 0, 1);
+  };
+  const expand = ({ hidden, up, bias, logits, source }: Step, block: BlockView) => {
+    if (hidden !== null) kernels.accumulate(logits, hidden, up, bias, null, 1, block.rows);
+    else kernels.product(logits, 0, inputOf(source, block), up, bias, "none", null, 1, block.rows);
   };
   const looksAhead = (layer: number) => {
     const { source } = stepOf("neurons", layer);
@@ -112,12 +112,16 @@ export function predictedScorer(kernels: Kernels, predictors: Predictors, maxRow
       const step = stepOf(unit, block.layer);
       if (unit === "neurons" && looksAhead(block.layer)) return step.logits;
       reduce(step, block);
+      clear(step, block);
       expand(step, block);
       return step.logits;
     },
     looksAhead,
     ahead(block, step) {
-      (step === "projections" ? reduce : expand)(stepOf("neurons", block.layer), block);
+      const neurons = stepOf("neurons", block.layer);
+      if (step === "attention") return expand(neurons, block);
+      reduce(neurons, block);
+      clear(neurons, block);
     },
     beforeMlp(block) {
       if (firstBlock === null || block.layer > 0) return;

@@ -56,6 +56,7 @@ export function guarantees(subject: Subject): void {
         const [x, a, b] = [lab.random([rows, d]), lab.random([rows, d]), lab.random([rows, d])];
         const [weight, wide] = [lab.random([d, d], "f16"), lab.random([4 * d, d], "bf16")];
         const [keys, values] = [lab.random([rows, d]), lab.random([rows, d])];
+        const copied = lab.random([rows, d]);
         const logits = k.allocate("f32", [rows, 4 * d]);
         const [set, chosen] = [lab.set(d, rows, "random")!, lab.set(4 * d, rows, "full")!];
         const [placement] = lab.places(
@@ -67,6 +68,7 @@ export function guarantees(subject: Subject): void {
         k.fork();
         k.product(a, 0, x, weight, null, "relu", set, 1, rows);
         k.product(logits, 0, x, wide, null, "none", null, 1, rows);
+        k.copyRows(copied, 0, x, 0, rows);
         k.attention(b, x, keys, values, null, 8, placement, rows);
         k.join();
         k.fork();
@@ -74,7 +76,7 @@ export function guarantees(subject: Subject): void {
         k.selectThreshold(chosen, logits, 0, rows);
         k.join();
         k.product(logits, 0, x, wide, null, "none", chosen, 1, rows);
-        const all = await Promise.all([x, a, b, logits].map((t) => lab.read(t)));
+        const all = await Promise.all([x, a, b, logits, copied].map((t) => lab.read(t)));
         return all.flat();
       }),
   );
