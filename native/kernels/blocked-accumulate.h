@@ -17,8 +17,11 @@ struct AddedTile : Panels<rows> {
 };
 using ManyTile = AddedTile<6, lanes == 16 ? 4 : 2, 256>;
 using FewTile = AddedTile<4, lanes == 16 ? 6 : 3, 64>;
-/** For more than four of the few: where there are registers for all eight, weights pass once. */
-using EightTile = AddedTile<lanes == 16 ? 8 : 4, 3, 64>;
+/**
+ * For more than four of the few: where there are registers for all eight, weights pass once. Every step is in another page, as
+ * is what it fetches: of more weight rows the processor would have to look pages up again and again.
+ */
+using EightTile = AddedTile<lanes == 16 ? 8 : 4, 3, lanes == 16 ? 32 : 64>;
 /** Columns of a chunk of many rows: whole lines of int4. */
 constexpr int64_t mostManyColumns = 128;
 /** Columns of a chunk of few: runs of memory long enough to please the prefetcher, and chains that stay in the second cache. */

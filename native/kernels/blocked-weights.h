@@ -24,6 +24,8 @@ struct ProductTile : Panels<rows> {
 using ManyProduct = ProductTile<lanes == 16 ? 4 : 3, lanes == 16 ? 6 : 4>;
 /** Where sums are short their end counts: a group of four rows writes outputs in fours. */
 using FewProduct = ProductTile<4, lanes == 16 ? 6 : 3>;
+/** For 7 or 8 rows, with which weights then pass once, and others that take fewer passes so; it needs 28 registers. */
+using EightProduct = ProductTile<3, 8>;
 /** Part of the sums that a block of weights holds. */
 constexpr int64_t productDepth = 512;
 

@@ -43,21 +43,21 @@ struct WidenedRows {
   F last(int r, int64_t s) const { return load(r, s); }
 };
 /** … or where they are, with `tail` columns at the last step unless it is whole. */
-template <class T>
+template <class Tile, class T>
 struct DirectRows {
-  const T* rows[FewProduct::w];
+  const T* rows[Tile::w];
   int tail;
   F load(int r, int64_t s) const { return V::load(rows[r] + s * lanes); }
   F last(int r, int64_t s) const { return V::loadTail(rows[r] + s * lanes, tail); }
 };
 
 /** Fetches what the same steps of other weight rows read … */
-template <class T>
+template <class Tile, class T>
 struct RowsSoon {
-  const T* rows[FewProduct::w];
+  const T* rows[Tile::w];
   FETCH void step(int64_t s) const {
     constexpr int64_t bytes = 4 * lanes * sizeof(T);
-    UNROLL for (int r = 0; r < FewProduct::w; r++)
+    UNROLL for (int r = 0; r < Tile::w; r++)
       for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch((const uint8_t*)(rows[r] + s * lanes) + at, 0, 3);
   }
 };
@@ -225,10 +225,8 @@ void multiplyProduct(const void* data, int64_t chunk, float* scratch) {
 }
 
 /** The same with weights where they are; where a group lacks rows its last one stands in for them. x is packed here. */
-template <class T>
-void multiplyFew(const void* data, int64_t chunk, float* scratch) {
-  const BlockedJob& job = *(const BlockedJob*)data;
-  using Tile = FewProduct;
+template <class Tile, class T>
+void multiplyFewBy(const BlockedJob& job, int64_t chunk, float* scratch) {
   ProductPart<Tile> part(job, chunk);
   NothingSoon none;
   float *x = scratch, *sums = scratch + productDepth * Tile::paddedRows(job);
@@ -239,8 +237,8 @@ void multiplyFew(const void* data, int64_t chunk, float* scratch) {
     auto rowAt = [&](int64_t o) {
       return rowOf<T>(job.weight, weightRow(job, part.first + smaller(o, part.width - 1))) + k;
     };
-    DirectRows<T> rows;
-    RowsSoon<T> later;
+    DirectRows<Tile, T> rows;
+    RowsSoon<Tile, T> later;
     rows.tail = (int)(part.depth % lanes);
     for (int64_t r = 0; r < Tile::w; r++) later.rows[r] = rowAt(r);
     for (int64_t o = 0; o < part.width; o += Tile::w) {
@@ -250,13 +248,21 @@ void multiplyFew(const void* data, int64_t chunk, float* scratch) {
       }
       overPanels<Tile::x>(job.rows, [&](int64_t p, auto count) __attribute__((always_inline)) {
         constexpr int X = decltype(count)::value;
-        part.multiply<T, X>(job, sums, o, p, [&](F (&acc)[Tile::w * X]) __attribute__((always_inline)) {
+        part.template multiply<T, X>(job, sums, o, p, [&](F (&acc)[Tile::w * X]) __attribute__((always_inline)) {
           if (p == 0) multiplyTile<Tile, X>(acc, rows, x + p * panelFloats, part.steps, later);
           else multiplyTile<Tile, X>(acc, rows, x + p * panelFloats, part.steps, none);
         });
       });
     }
   }
+}
+
+template <class T>
+void multiplyFew(const void* data, int64_t chunk, float* scratch) {
+  const BlockedJob& job = *(const BlockedJob*)data;
+  if constexpr (lanes == 16)
+    if (EightProduct::panels(job) < FewProduct::panels(job)) return multiplyFewBy<EightProduct, T>(job, chunk, scratch);
+  multiplyFewBy<FewProduct, T>(job, chunk, scratch);
 }
 
 }  // namespace
