@@ -1,5 +1,5 @@
 /** Random weights of a published shape in a folder, as `quantize` writes them, so that what is used in a file can be timed. */
-import { mkdir, readdir, statfs, writeFile } from "node:fs/promises";
+import { readdir, statfs, writeFile } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import type { Kernels } from "./kernels/contract.ts";
 import { dtypeFor, type ReadOptions, type WeightFormat } from "./models/checkpoint.ts";
@@ -12,6 +12,7 @@ import { RandomWeights } from "./models/random-weights.ts";
 import { writePreparedWeights } from "./quantize.ts";
 import { createRng } from "./sampling/rng.ts";
 import { UsageError } from "./util/errors.ts";
+import { makeFolder } from "./util/make-folder.ts";
 import { openWeights, type Weights } from "./weights/index.ts";
 import { writeFolder } from "./weights/staged-folder.ts";
 
@@ -35,9 +36,13 @@ async function isVacant(folder: string): Promise<boolean> {
   }
 }
 
-/** @throws UsageError with the figures, when the disk has no room */
+/** @throws UsageError when there can be no such folder, and with the figures when the disk has no room */
 async function checkRoom(folder: string, bytes: number): Promise<void> {
-  await mkdir(folder, { recursive: true });
+  try {
+    await makeFolder(folder);
+  } catch (cause) {
+    throw new UsageError(`${folder}: cannot be made a folder: ${(cause as Error).message}`, { cause });
+  }
   const { bavail, bsize } = await statfs(folder);
   const gigabytes = (value: number) => `${(value / 1e9).toFixed(1)} GB`;
   if (bytes > bavail * bsize)

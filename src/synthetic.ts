@@ -101,17 +101,14 @@ export async function openSynthetic(options: SyntheticOptions): Promise<Engine> 
   const kernels = await openKernels(options);
   const rng = createRng(0);
   const next = () => rng.next();
-  let model: Model;
-  if (weights !== undefined) model = await openSyntheticFolder(kernels, weights, config, options);
-  else
-    model = await syntheticOpt(
-      kernels,
-      new RandomWeights(kernels, next),
-      config,
-      options,
-      onProgress,
-      signal,
-    );
+  const open = (): Promise<Model> => {
+    if (weights !== undefined) return openSyntheticFolder(kernels, weights, config, options);
+    return syntheticOpt(kernels, new RandomWeights(kernels, next), config, options, onProgress, signal);
+  };
+  const model = await open().catch((error: unknown) => {
+    kernels.dispose();
+    throw error;
+  });
   const random = new RandomWeights(kernels, next);
   const { down, up, heads } = predictorSizes(config);
   const predictors = { heads: [] as Predictor[], neurons: [] as Predictor[] };

@@ -87,7 +87,7 @@ export const commonOptions: readonly Option[] = [
   ),
   new Option(
     "--no-mmap",
-    "read a checkpoint that quantize wrote into memory, where large pages make it faster, instead of using it in the file",
+    "read a checkpoint that quantize wrote into memory instead of using it in the file, which must stay as it is",
   ),
   new Option("--no-huge-pages", "keep what is made in memory out of large pages, for comparisons"),
   new Option(

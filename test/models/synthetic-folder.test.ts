@@ -77,6 +77,7 @@ describe("random weights in a folder", () => {
     const file = join(root, "file");
     writeFileSync(file, "");
     await expect(open(file)).rejects.toThrow(/file: is a file; name a folder/);
+    await expect(open(join(file, "below"))).rejects.toThrow(/cannot be made a folder|name a folder/);
     const { out } = await quantize(place.model, { dtype: "int4", out: join(root, "model") });
     for (const theirs of [place.model, out])
       await expect(open(theirs)).rejects.toThrow(/not random ones made for timing/);
