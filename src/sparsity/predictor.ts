@@ -50,11 +50,11 @@ export function predictorBytes(predictors: readonly (Predictor | null)[]): numbe
 /** Scores units by their predictors' logits. The predictors stay the caller's; scratch memory is the scorer's own. */
 export function predictedScorer(kernels: Kernels, predictors: Predictors, maxRows: number): Scorer {
   const scratch = new Map<string, Tensor>();
-  const buffer = (use: string, width: number, rows = maxRows): Tensor => {
+  const buffer = (use: string, width: number): Tensor => {
     const key = `${use} ${width}`;
     let tensor = scratch.get(key);
     if (tensor === undefined) {
-      tensor = kernels.allocate("f32", [rows, width]);
+      tensor = kernels.allocate("f32", [maxRows, width]);
       scratch.set(key, tensor);
     }
     return tensor;
@@ -62,7 +62,7 @@ export function predictedScorer(kernels: Kernels, predictors: Predictors, maxRow
   type Step = Predictor & {
     readonly hidden: Tensor | null;
     readonly logits: Tensor;
-    readonly zeros: Tensor | null; // f32 [1, units]
+    readonly zeros: Tensor | null; // f32 [maxRows, units]: an op for all rows, where ops are forked
   };
   const prepare = (unit: UnitKind) =>
     predictors[unit].map(
@@ -71,7 +71,7 @@ export function predictedScorer(kernels: Kernels, predictors: Predictors, maxRow
           ...predictor,
           hidden: predictor.down && buffer(`${unit} hidden`, predictor.down.shape[0]!),
           logits: buffer("logits", unitsOf(predictor)),
-          zeros: predictor.down && buffer("zeros", unitsOf(predictor), 1),
+          zeros: predictor.down && buffer("zeros", unitsOf(predictor)),
         },
     );
   const steps = { heads: prepare("heads"), neurons: prepare("neurons") };
@@ -95,7 +95,7 @@ export function predictedScorer(kernels: Kernels, predictors: Predictors, maxRow
   };
   /** What `expand` adds to. */
   const clear = ({ logits, zeros }: Step, { rows }: BlockView) => {
-    if (zeros !== null) for (let row = 0; row < rows; row++) kernels.copyRows(logits, row, zeros, 0, 1);
+    if (zeros !== null) kernels.copyRows(logits, 0, zeros, 0, rows);
   };
   const expand = ({ hidden, up, bias, logits, source }: Step, block: BlockView) => {
     if (hidden !== null) kernels.accumulate(logits, hidden, up, bias, null, 1, block.rows);
