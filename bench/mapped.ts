@@ -50,8 +50,8 @@ interface Task {
   readonly way: Way | null;
 }
 interface Outcome {
-  /** Seconds from the kernels to the model. */
-  readonly startSeconds: number;
+  /** Seconds from the kernels to the model, where that is all; predictors take time of their own. */
+  readonly startSeconds: number | null;
   /** Of the file's bytes those in pages that are mapped, and in pages that the tokens after the prompt touched. */
   readonly residentBytes: number;
   readonly touchedBytes: number;
@@ -73,16 +73,13 @@ async function start({ folder, isMapped }: Task): Promise<number> {
   const started = performance.now();
   const kernels = await openKernels({ backend: "native" });
   await openSyntheticFolder(kernels, folder, optShape(shape, layers), { dtype, isMapped });
-  const seconds = (performance.now() - started) / 1000;
-  kernels.dispose();
-  return seconds;
+  return (performance.now() - started) / 1000;
 }
 
 async function runChild(task: Task): Promise<Outcome> {
-  const { folder, isMapped, way } = task;
-  const startSeconds = await start(task);
-  const engine = await openSynthetic({ shape, dtype, layers, weights: folder, isMapped });
-  const tokensPerSecond = way === null ? 0 : await decode(engine, way);
+  const { folder, way } = task;
+  const startSeconds = way === null ? await start(task) : null;
+  const tokensPerSecond = way === null ? 0 : await decode(task, way);
   const file = join(folder, fileName);
   return {
     startSeconds,
@@ -94,7 +91,8 @@ async function runChild(task: Task): Promise<Outcome> {
 }
 
 /** The prompt runs densely and touches all; what is counted starts after it. */
-async function decode(engine: Awaited<ReturnType<typeof openSynthetic>>, way: Way): Promise<number> {
+async function decode({ folder, isMapped }: Task, way: Way): Promise<number> {
+  const engine = await openSynthetic({ shape, dtype, layers, weights: folder, isMapped });
   const densities = {
     mlpDensity: Number(values["mlp-density"]),
     headDensity: Number(values["head-density"]),
@@ -141,7 +139,7 @@ interface Report {
 function reportText({ runs, ...of }: Report): string {
   const rows = runs.map((run) => [
     `${run.way ?? "opened only"}, ${run.isMapped ? "mapped" : "read"}`,
-    duration(run.startSeconds),
+    run.startSeconds === null ? "–" : duration(run.startSeconds),
     ...(run.isMapped && run.way
       ? [megabytes(run.touchedBytes), percent(run.touchedBytes / of.bytes), megabytes(run.residentBytes)]
       : ["–", "–", "–"]),
