@@ -19,6 +19,7 @@ import { hostView, isQuantized, type WeightDtype } from "./tensor/dtype.ts";
 import { byteLength, elementCount, type Tensor } from "./tensor/tensor.ts";
 import { openTokenizer } from "./text/tokenizer.ts";
 import { UsageError } from "./util/errors.ts";
+import { namesIn } from "./util/make-folder.ts";
 import {
   createSafetensors,
   dataAlignment,
@@ -60,12 +61,7 @@ const isCompanion = (name: string): boolean =>
   /\.(json|txt|model)$/.test(name) && !/^(config|.*\.index)\.json$/.test(name);
 
 async function checkPlace(out: string, force: boolean): Promise<void> {
-  const names = await readdir(out).catch((cause: NodeJS.ErrnoException) => {
-    if (cause.code === "ENOENT") return null;
-    throw new UsageError(`--out ${out}: ${cause.code === "ENOTDIR" ? "is a file" : cause.message}`, {
-      cause,
-    });
-  });
+  const names = await namesIn(out, (reason) => `--out ${out}: ${reason}`);
   if (names === null) return;
   if (!force) throw new UsageError(`--out ${out}: exists; name another folder, or replace it with --force`);
   const isOurs = await readConfig(join(out, "config.json")).then(

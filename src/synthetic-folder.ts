@@ -1,5 +1,5 @@
 /** Random weights of a published shape in a folder, as `quantize` writes them, so that what is used in a file can be timed. */
-import { readdir, statfs, writeFile } from "node:fs/promises";
+import { statfs, writeFile } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import type { Kernels } from "./kernels/contract.ts";
 import { dtypeFor, type ReadOptions, type WeightFormat } from "./models/checkpoint.ts";
@@ -12,7 +12,7 @@ import { RandomWeights } from "./models/random-weights.ts";
 import { writePreparedWeights } from "./quantize.ts";
 import { createRng } from "./sampling/rng.ts";
 import { UsageError } from "./util/errors.ts";
-import { makeFolder } from "./util/make-folder.ts";
+import { makeNamedFolder, namesIn } from "./util/make-folder.ts";
 import { openWeights, type Weights } from "./weights/index.ts";
 import { writeFolder } from "./weights/staged-folder.ts";
 
@@ -25,26 +25,16 @@ interface Options extends WeightFormat, Pick<ReadOptions, "isMapped" | "signal">
 
 /** Whether there is nothing at this place, or an empty folder. */
 async function isVacant(folder: string): Promise<boolean> {
-  try {
-    return (await readdir(folder)).length === 0;
-  } catch (cause) {
-    const { code, message } = cause as NodeJS.ErrnoException;
-    if (code === "ENOENT") return true;
-    throw new UsageError(`${folder}: ${code === "ENOTDIR" ? "is a file" : message}; name a folder`, {
-      cause,
-    });
-  }
+  const names = await namesIn(folder, (reason) => `${folder}: ${reason}; name a folder`);
+  return names === null || names.length === 0;
 }
+
+export const gigabytes = (bytes: number): string => `${(bytes / 1e9).toFixed(1)} GB`;
 
 /** @throws UsageError when there can be no such folder, and with the figures when the disk has no room */
 async function checkRoom(folder: string, bytes: number): Promise<void> {
-  try {
-    await makeFolder(folder);
-  } catch (cause) {
-    throw new UsageError(`${folder}: cannot be made a folder: ${(cause as Error).message}`, { cause });
-  }
+  await makeNamedFolder(folder, folder);
   const { bavail, bsize } = await statfs(folder);
-  const gigabytes = (value: number) => `${(value / 1e9).toFixed(1)} GB`;
   if (bytes > bavail * bsize)
     throw new UsageError(
       `${folder} has ${gigabytes(bavail * bsize)} free and the weights take ${gigabytes(bytes)}: name a folder with more room, or fewer layers`,

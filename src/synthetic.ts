@@ -14,7 +14,7 @@ import { denseSelector } from "./sparsity/dense.ts";
 import { densityPolicy, uniformPolicy } from "./sparsity/policy.ts";
 import { type Predictor, predictedScorer, predictorDtype } from "./sparsity/predictor.ts";
 import { ScoredSelector } from "./sparsity/selector.ts";
-import { openSyntheticFolder } from "./synthetic-folder.ts";
+import { gigabytes, openSyntheticFolder } from "./synthetic-folder.ts";
 import type { WeightDtype } from "./tensor/dtype.ts";
 import { byteLength } from "./tensor/tensor.ts";
 import { StreamDecoder } from "./text/stream-decoder.ts";
@@ -63,7 +63,6 @@ function checkMemory(
   if (needed <= free) return;
   const perLayer = predictors + syntheticBytes(config, { dtype, tables }) / (layers + 1);
   const fits = Math.floor((free - spareBytes) / perLayer) - 2;
-  const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(1)} GB`;
   throw new UsageError(
     `${shape} in ${dtype} needs ${gigabytes(needed)} of memory and ${gigabytes(free)} are free. ` +
       (fits >= 1

@@ -6,8 +6,7 @@ import type { Report } from "../../study/schema.ts";
 import { defaultDocuments } from "../../study/settings.ts";
 import { type StudyStage, study } from "../../study/study.ts";
 import { type WrittenReport, writeReport } from "../../study/write-report.ts";
-import { UsageError } from "../../util/errors.ts";
-import { makeFolder } from "../../util/make-folder.ts";
+import { makeNamedFolder } from "../../util/make-folder.ts";
 import type { CommandSpec, Context } from "../command.ts";
 import { withEngine } from "../engine.ts";
 import { describeMachine } from "../machine.ts";
@@ -28,15 +27,6 @@ const stageNames: Record<StudyStage, string> = {
   speed: "timing",
   quality: "quality over density",
 };
-
-/** Minutes of work must not end in a folder that cannot be. */
-async function makeOut(folder: string): Promise<void> {
-  try {
-    await makeFolder(folder);
-  } catch (cause) {
-    throw new UsageError(`--out ${folder}: cannot be made a folder: ${(cause as Error).message}`, { cause });
-  }
-}
 
 /** The command line for the report. What lies where on this machine says nothing to others; names do. */
 function commandLine({ folder }: Context, flags: Flags): string {
@@ -63,7 +53,8 @@ async function runStudy(context: Context, flags: Flags): Promise<void> {
   const { output, signal } = context;
   const renderer = await openRenderer();
   await withEngine(context, flags, async (engine) => {
-    await makeOut(flags.out);
+    // Minutes of work must not end in a folder that cannot be.
+    await makeNamedFolder(flags.out, `--out ${flags.out}`);
     const { kernels } = engine;
     const numbers = await study(engine, {
       ...{ texts: flags.text, out: flags.out, seed: flags.seed, signal },
