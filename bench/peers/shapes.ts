@@ -10,11 +10,21 @@ export interface Shape {
   readonly vocab: number;
   /** Tokens that fit; OPT's own table has two rows more, which no position uses. */
   readonly positions: number;
+  /** For trying the peers' adapters: dejavu runs published shapes only. */
+  readonly isPeersOnly?: true;
 }
 
-/** `tiny` is for trying the peers; dejavu has no such shape. */
 export const shapes: readonly Shape[] = [
-  { name: "tiny", hidden: 128, ffn: 512, layers: 2, heads: 2, vocab: 512, positions: 2048 },
+  {
+    name: "tiny",
+    hidden: 128,
+    ffn: 512,
+    layers: 2,
+    heads: 2,
+    vocab: 512,
+    positions: 2048,
+    isPeersOnly: true,
+  },
   { name: "opt-125m", hidden: 768, ffn: 3072, layers: 12, heads: 12, vocab: 50272, positions: 2048 },
   { name: "opt-1.3b", hidden: 2048, ffn: 8192, layers: 24, heads: 32, vocab: 50272, positions: 2048 },
 ];

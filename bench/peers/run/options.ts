@@ -23,7 +23,6 @@ export interface Options {
 const defaults = {
   shape: "opt-1.3b",
   formats: "int4,f16,q8",
-  engines: engineNames.join(","),
   rounds: "5",
   threads: "2",
   prompt: "128,512",
@@ -39,7 +38,7 @@ export const help = `Compares dejavu with node-llama-cpp and transformers.js: sa
 
   --shape NAME          ${shapes.map(({ name }) => name).join(", ")} (${defaults.shape})
   --formats LIST        of ${formats.join(", ")} (${defaults.formats})
-  --engines LIST        of ${engineNames.join(", ")} (all)
+  --engines LIST        of ${engineNames.join(", ")} (all that have the shape)
   --rounds N            every engine runs once in each round, in a fresh process (${defaults.rounds})
   --threads N           of each engine (${defaults.threads})
   --prompt LIST         lengths of the prompts that are timed (${defaults.prompt})
@@ -76,6 +75,18 @@ function engineNamed(name: string): EngineName {
   throw new Error(`unknown engine "${name}"; use ${engineNames.join(", ")}`);
 }
 
+/** Those that were named, or all that run the shape. */
+function enginesFor(shape: Shape, text: string | undefined): EngineName[] {
+  const able = engineNames.filter((name) => !(shape.isPeersOnly && name === "dejavu"));
+  if (text === undefined) return able;
+  const named = list("engines", text, engineNamed);
+  const unable = named.find((name) => !able.includes(name));
+  if (unable === undefined) return named;
+  throw new Error(
+    `${unable} has no shape "${shape.name}"; use another --shape, or --engines ${able.join(",")}`,
+  );
+}
+
 /** Null when help is asked for. */
 export function parseOptions(argv: readonly string[]): Options | null {
   const text = { type: "string" } as const;
@@ -84,7 +95,7 @@ export function parseOptions(argv: readonly string[]): Options | null {
     keyof typeof defaults,
     typeof text
   >;
-  const options = { ...config, json: text, help: { type: "boolean" } } as const;
+  const options = { ...config, engines: text, json: text, help: { type: "boolean" } } as const;
   const { values } = parseArgs({ args: [...argv], options, strict: true, allowPositionals: false });
   if (values.help) return null;
   const given = { ...defaults, ...values };
@@ -93,7 +104,7 @@ export function parseOptions(argv: readonly string[]): Options | null {
   return {
     shape,
     formats: list("formats", given.formats, formatNamed),
-    engines: list("engines", given.engines, engineNamed),
+    engines: enginesFor(shape, values.engines),
     rounds: integer("rounds", given.rounds, 1, 1000),
     threads: integer("threads", given.threads, 1, 256),
     prompts: list("prompt", given.prompt, (item) => integer("prompt", item, 1, most)),

@@ -76,3 +76,11 @@ test("options are checked", () => {
   expect(() => parseOptions(["--shape", "opt-2b"])).toThrow("use one of");
   expect(() => parseOptions(["--mlp-density", "2"])).toThrow("--mlp-density");
 });
+
+test("leaves out engines that lack the shape, and says so when they are named", () => {
+  expect(parseOptions([])?.engines).toEqual(["dejavu", "node-llama-cpp", "transformers.js"]);
+  expect(parseOptions(["--shape", "tiny"])?.engines).toEqual(["node-llama-cpp", "transformers.js"]);
+  expect(() => parseOptions(["--shape", "tiny", "--engines", "dejavu"])).toThrow(
+    'dejavu has no shape "tiny"',
+  );
+});
