@@ -1,4 +1,6 @@
 /** The commands on the key/value cache. All places that they touch are checked before any work. */
+#include <algorithm>
+
 #include "places.h"
 #include "work.h"
 
@@ -65,8 +67,7 @@ void Queue::attention(Words& words) {
   need(out.rows >= rows && q.rows >= rows, "attention: too many rows");
   Units units = set(words, heads, 1, rows);
   need(keys.dtype == values.dtype, "attention: keys and values differ in dtype");
-  AttentionJob job{out.floats(), q.floats(), keys.data, values.data, units,
-                   places,       heads,      kvHeads,       headDim,         rows};
+  AttentionJob job{out.floats(), q.floats(), keys.data, values.data, units, places, heads, kvHeads, headDim, rows, 1, 0};
 
   int64_t most = checkUnits(units, rows), longest = 0, seen = 0;
   int64_t cacheRows = keys.rows < values.rows ? keys.rows : values.rows;
@@ -80,7 +81,12 @@ void Queue::attention(Words& words) {
   if (rows == 0 || most == 0) return;
   pool_.reserve(static_cast<size_t>(headDim + longest));
   bool half = keys.dtype == Dtype::f16;
-  submit(table_.attention[half], job, rows * heads, most * seen * headDim * (half ? 4 : 8) < inlineBytes);
+  int64_t bytes = headDim * (half ? 4 : 8);  // of a position, in keys and values
+  // Heads that see little are taken together, as long as every thread has some of each row.
+  job.chunkHeads = std::min(pieceBytes / (longest * bytes), quotient(most, 2 * pool_.threads()));
+  if (job.chunkHeads < 1) job.chunkHeads = 1;
+  job.chunks = quotient(most, job.chunkHeads);
+  submit(table_.attention[half], job, rows * job.chunks, most * seen * bytes < inlineBytes);
 }
 
 }  // namespace dejavu

@@ -36,8 +36,9 @@ void closeGaps(FeedForwardJob& job) {
 }
 
 /** A chunk is a strand. */
-void feedForward(const void* data, int64_t strand, float* scratch) {
+void feedForward(const void* data, int64_t chunk, float* scratch) {
   FeedForwardJob& job = *static_cast<FeedForwardJob*>(const_cast<void*>(data));
+  int64_t strand = job.accumulate.order[chunk];
   int64_t from = job.from[strand];
   int32_t count = static_cast<int32_t>(job.from[strand + 1] - from);
   ProductJob product = job.product;
@@ -52,7 +53,7 @@ void feedForward(const void* data, int64_t strand, float* scratch) {
   AccumulateJob accumulate = job.accumulate;
   accumulate.set = refine.set;
   for (int64_t c = 0; c < accumulate.chunks; c++)
-    job.table.accumulateRows[job.type](&accumulate, c * strandCount + strand, scratch);
+    job.table.accumulateRows[job.type](&accumulate, c * strandCount + chunk, scratch);
   if (job.done.fetch_add(1) == strandCount - 1) closeGaps(job);
 }
 

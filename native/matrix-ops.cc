@@ -16,6 +16,17 @@ int64_t pieceLength(int64_t total, int64_t bytesEach, int64_t step, int threads,
   return multiple(quotient(total, each * threads), step);
 }
 
+/** By the number of units in the first row's set. */
+void orderStrands(AccumulateJob& job) {
+  int64_t rows[strandCount];
+  for (int s = 0; s < strandCount; s++) {
+    rows[s] = strandStart(job.set, 0, s + 1) - strandStart(job.set, 0, s);
+    int at = s;
+    for (; job.set.indices && at > 0 && rows[job.order[at - 1]] < rows[s]; at--) job.order[at] = job.order[at - 1];
+    job.order[at] = static_cast<uint8_t>(s);
+  }
+}
+
 }  // namespace
 
 /** Rounds rows of x for products with quantized weights, once for all weight rows and for all ops of a fork. */
@@ -90,6 +101,7 @@ void Queue::cutIntoStrands(AccumulateJob& job, int64_t step) {
   job.strands = reinterpret_cast<float*>(arena_.take(floats * sizeof(float)));
   job.finished = reinterpret_cast<int32_t*>(arena_.take(counts));
   std::memset(job.finished, 0, counts);
+  orderStrands(job);
 }
 
 AccumulateOp Queue::readAccumulate(Words& words) const {
@@ -105,7 +117,7 @@ AccumulateOp Queue::readAccumulate(Words& words) const {
   need(out.rows >= rows && a.rows >= rows, "accumulate: too many rows");
   int64_t n = weight.rows, d = weight.columns;
   return {weight,
-          {out.floats(), a.floats(), weight.weights(), vector(biasId, d), units, rows, n, d, 0, 0, nullptr, nullptr}};
+          {out.floats(), a.floats(), weight.weights(), vector(biasId, d), units, rows, n, d, 0, 0, nullptr, {}, nullptr}};
 }
 
 void Queue::accumulate(Words& words) {

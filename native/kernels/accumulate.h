@@ -36,7 +36,7 @@ struct Piece {
 template <class Adder>
 void accumulateRows(const void* data, int64_t chunk, float* scratch) {
   const AccumulateJob& job = *(const AccumulateJob*)data;
-  int64_t number = job.strands ? chunk / strandCount : chunk, strand = job.strands ? chunk % strandCount : 0;
+  int64_t number = job.strands ? chunk / strandCount : chunk, strand = job.strands ? job.order[chunk % strandCount] : 0;
   Piece piece{number / job.chunks, number % job.chunks * job.chunkColumns, 0};
   piece.columns = smaller(job.chunkColumns, job.d - piece.first);
   int64_t strands = strandsOf(job.set), padded = paddedColumns(piece.columns);

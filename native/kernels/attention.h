@@ -1,4 +1,4 @@
-/** Causal attention of one head of one row over the cache. */
+/** Causal attention over the cache: of each row, of some of its heads. */
 #pragma once
 #include "math.h"
 
@@ -55,15 +55,7 @@ inline void overPages(const AttentionJob& job, const void* cache, int64_t sequen
 
 /** Scratch: the head's sum [headDim], then the scores of all positions seen. Where pages end changes no sum. */
 template <class C>
-void attention(const void* data, int64_t chunk, float* scratch) {
-  const AttentionJob& job = *(const AttentionJob*)data;
-  int64_t row = job.rows - 1 - chunk / job.heads;  // the last rows see most and go first
-  int64_t head = chunk % job.heads;
-  if (job.set.indices) {
-    int64_t setRow = job.set.shared ? 0 : row;
-    if (head >= job.set.counts[setRow]) return;
-    head = job.set.indices[setRow * job.heads + head];
-  }
+inline void attendTo(const AttentionJob& job, int64_t row, int64_t head, float* scratch) {
   int64_t dim = job.headDim, seen = job.places.positions[row] + 1;
   int64_t sequence = job.places.sequences[row];
   int64_t shared = head / (job.heads / job.kvHeads);  // whose keys and values it uses
@@ -88,6 +80,15 @@ void attention(const void* data, int64_t chunk, float* scratch) {
     mix(total, scores + position, values, dim, rows);
   });
   for (int64_t c = 0; c < dim; c++) out[c] = total[c] / sum;
+}
+
+template <class C>
+void attention(const void* data, int64_t chunk, float* scratch) {
+  const AttentionJob& job = *(const AttentionJob*)data;
+  int64_t row = job.rows - 1 - chunk / job.chunks;  // the last rows see most and go first
+  int64_t first = chunk % job.chunks * job.chunkHeads, last = smaller(first + job.chunkHeads, selectedRows(job.set, row));
+  Cursor at(job.set, row, first);
+  for (; first < last; first++) attendTo<C>(job, row, at.next(), scratch);
 }
 
 }  // namespace

@@ -136,6 +136,7 @@ struct AccumulateJob {
   int64_t chunkColumns;  // a multiple of columnStep
   int64_t chunks;        // pieces of the columns of one row (or of one block of rows)
   float* strands;        // [rows, strandCount, d, padded to columnStep] where strands are chunks of their own, or null
+  uint8_t order[strandCount];  // in which they are done, then: the longest first, so that threads end together
   int32_t* finished;     // [rows, chunks] strands, zeros at first
 };
 
@@ -147,6 +148,8 @@ struct AttentionJob {
   Units set;
   Places places;
   int64_t heads, kvHeads, headDim, rows;
+  int64_t chunkHeads;  // of those that a row computes
+  int64_t chunks;      // of one row
 };
 
 /** Rows of one sequence with ascending positions, as they follow each other in x. */
@@ -241,7 +244,7 @@ struct Table {
   Kernel prepare[weightTypes];  // chunk = row of x; null where the weights are not quantized
   Kernel convert;               // chunk = rows
   Kernel screen;                // chunk = row
-  Kernel attention[cacheTypes];  // chunk = (row, head)
+  Kernel attention[cacheTypes];  // chunk = (row, heads)
   Kernel transpose, layerNorm, unitNorms, selectTopK, selectThreshold, refine, logSoftmax, argmax;  // chunk = rows
   Kernel refineShared, unite;  // one chunk
   Kernel readSum;  // adds up `columns` floats of x from chunk * columns on: the read probe
