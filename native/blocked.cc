@@ -53,7 +53,7 @@ BlockedJob planOf(const AccumulateJob& job, const int32_t* index) {
   plan.outColumns = plan.weightColumns = plan.width = job.d;
   plan.depth = selectedOf(job.set);
   plan.strands = strandsOf(job.set);
-  for (int64_t s = 0; s <= plan.strands; s++) plan.strand[s] = strandStart(job.set, 0, s);
+  findStrands(job.set, plan.strand);
   return plan;
 }
 

@@ -67,7 +67,7 @@ void Queue::attention(Words& words) {
   need(out.rows >= rows && q.rows >= rows, "attention: too many rows");
   Units units = set(words, heads, 1, rows);
   need(keys.dtype == values.dtype, "attention: keys and values differ in dtype");
-  AttentionJob job{out.floats(), q.floats(), keys.data, values.data, units, places, heads, kvHeads, headDim, rows, 1, 0};
+  AttentionJob job{out.floats(), q.floats(), keys.data, values.data, units, places, heads, kvHeads, headDim, rows, 0, 0};
 
   int64_t most = checkUnits(units, rows), longest = 0, seen = 0;
   int64_t cacheRows = keys.rows < values.rows ? keys.rows : values.rows;

@@ -84,9 +84,9 @@ bool Queue::tryFeedForward(ProductOp& op, Words& words) {
   prepare(op);
   refine.chunkRows = 1;
   FeedForwardJob job{table_, weightIndex(op.weight.dtype), product, refine, accumulate, {}, {0}, {}};
-  cutIntoStrands(job.accumulate, stepOf(then.weight.dtype));
+  findStrands(product.set, job.from);
+  cutIntoStrands(job.accumulate, stepOf(then.weight.dtype), job.from);
   pool_.reserve(static_cast<size_t>(2 * job.accumulate.chunkColumns));
-  for (int64_t s = 0; s <= strandCount; s++) job.from[s] = strandStart(product.set, 0, s);
   pool_.run(feedForward, &job, strandCount);
   return true;
 }

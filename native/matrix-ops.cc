@@ -16,14 +16,13 @@ int64_t pieceLength(int64_t total, int64_t bytesEach, int64_t step, int threads,
   return multiple(quotient(total, each * threads), step);
 }
 
-/** By the number of units in the first row's set. */
-void orderStrands(AccumulateJob& job) {
-  int64_t rows[strandCount];
-  for (int s = 0; s < strandCount; s++) {
-    rows[s] = strandStart(job.set, 0, s + 1) - strandStart(job.set, 0, s);
+/** The longest first; `from`: where strands start. */
+void orderStrands(AccumulateJob& job, const int64_t* from) {
+  auto length = [&](uint8_t s) { return from[s + 1] - from[s]; };
+  for (uint8_t s = 0; s < strandCount; s++) {
     int at = s;
-    for (; job.set.indices && at > 0 && rows[job.order[at - 1]] < rows[s]; at--) job.order[at] = job.order[at - 1];
-    job.order[at] = static_cast<uint8_t>(s);
+    for (; at > 0 && length(job.order[at - 1]) < length(s); at--) job.order[at] = job.order[at - 1];
+    job.order[at] = s;
   }
 }
 
@@ -90,8 +89,11 @@ void Queue::product(Words& words) {
   submit(kernel, job, job.chunks * (tiles ? quotient(rows, blockRows) : rows));
 }
 
-/** One strand of whole rows for each chunk, or of pieces of rows where there are more threads than strands. */
-void Queue::cutIntoStrands(AccumulateJob& job, int64_t step) {
+/**
+ * One strand of whole rows for each chunk, or of pieces of rows where there are more threads than strands. `from`: where the
+ * strands start, in a set that exists by now, as the job's own may not.
+ */
+void Queue::cutIntoStrands(AccumulateJob& job, int64_t step, const int64_t* from) {
   int64_t pieces = quotient(pool_.threads(), strandCount * job.rows);
   job.chunkColumns = multiple(quotient(job.d, pieces), step);
   if (job.chunkColumns > longestChain) job.chunkColumns = longestChain;
@@ -101,7 +103,7 @@ void Queue::cutIntoStrands(AccumulateJob& job, int64_t step) {
   job.strands = reinterpret_cast<float*>(arena_.take(floats * sizeof(float)));
   job.finished = reinterpret_cast<int32_t*>(arena_.take(counts));
   std::memset(job.finished, 0, counts);
-  orderStrands(job);
+  orderStrands(job, from);
 }
 
 AccumulateOp Queue::readAccumulate(Words& words) const {
@@ -139,7 +141,9 @@ void Queue::accumulate(Words& words) {
   int64_t step = stepOf(weight.dtype);
   int64_t bytes = most * weight.rowBytes() * xRows, threads = pool_.threads();
   if (!tiles && threads > 1 && rows < threads * 4 && strandsOf(units) > 1 && bytes >= inlineBytes) {
-    cutIntoStrands(job, step);
+    int64_t from[strandCount + 1];
+    findStrands(units, from);
+    cutIntoStrands(job, step, from);
   } else {
     // Long pieces of rows please the prefetcher, so each thread gets one piece of the columns where rows are alone.
     job.chunkColumns = pieceLength(d, quotient(bytes, d), step, pool_.threads(), tiles ? 3 : 1);

@@ -134,7 +134,7 @@ class Queue {
   void prepare(ProductOp& op);
   void keepPlan(RecoverJob& job);
   void keepInputs(const RecoverJob& job, uint8_t* inputs, int32_t* filled) const;
-  void cutIntoStrands(AccumulateJob& job, int64_t step);
+  void cutIntoStrands(AccumulateJob& job, int64_t step, const int64_t* from);
 
   void embedding(Words& words);
   void addRows(Words& words);

@@ -17,6 +17,11 @@ inline int64_t quotient(int64_t a, int64_t b) { return (a + b - 1) / b; }
 /** Columns of an accumulation's chunks come in multiples of this. */
 inline int64_t stepOf(Dtype weight) { return weight == Dtype::int4 ? columnStep4 : columnStep; }
 
+/** Where the strands of the first row's set start among its weight rows, and where the last ends. The set has been checked. */
+inline void findStrands(const Units& set, int64_t* from) {
+  for (int64_t s = 0; s <= strandsOf(set); s++) from[s] = strandStart(set, 0, s);
+}
+
 /** Bytes of a row of x that was made ready for products with quantized weights. */
 inline int64_t preparedBytes(int64_t columns) {
   return quotient(columns, partColumns) * static_cast<int64_t>(sizeof(PreparedPart));
